@@ -1,0 +1,2 @@
+//! The `ringspin` executable.
+fn main() {}
