@@ -4,9 +4,12 @@
 //! a job file through this crate is `text -> Settings (every key with its origin) -> JobSpec (typed, checked)`;
 //! every mistake becomes a [`Problem`], and all problems are reported together.
 
+pub mod keys;
 mod params;
 mod problem;
+mod resolve;
 mod secret;
+mod settings;
 mod spec;
 mod units;
 mod value;
@@ -14,6 +17,7 @@ mod value;
 pub use params::{Component, ParamReader, Params};
 pub use problem::{Problem, Problems, nearest};
 pub use secret::{Challenge, JobSecret, PROOF_BYTES, Proof, Side};
+pub use settings::Settings;
 pub use spec::*;
 pub use units::{format_bytes, format_duration, parse_bytes, parse_duration};
 pub use value::{Origin, Setting, Value};

@@ -218,8 +218,14 @@ mod tests {
         assert_eq!(reader.pair("padding", 0, Some([0, 0])), [0, 0]);
         reader.finish();
         let text = problems.to_string();
-        assert!(text.contains("model.layers[2].out_channels: expected a whole number of at least 1, found 0"));
-        assert!(text.contains("model.layers[2].padd: \"conv2d\" has no such parameter; did you mean \"padding\"?"));
+        assert!(
+            text.contains("model.layers[2].out_channels: expected a whole number of at least 1, found 0")
+        );
+        assert!(
+            text.contains(
+                "model.layers[2].padd: \"conv2d\" has no such parameter; did you mean \"padding\"?"
+            )
+        );
         assert_eq!(problems.0.len(), 2);
     }
 }

@@ -77,7 +77,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Writes a size so that [`parse_bytes`] reads the same number back where the unit divides it.
 pub fn format_bytes(bytes: u64) -> String {
     for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if bytes >= 1 << shift && bytes % (1 << shift) == 0 {
+        if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
             return format!("{} {unit}", bytes >> shift);
         }
     }
@@ -88,7 +88,7 @@ pub fn format_bytes(bytes: u64) -> String {
 pub fn format_duration(duration: Duration) -> String {
     let micros = duration.as_micros();
     for (unit, size) in [("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1_000)] {
-        if micros >= size && micros % size == 0 {
+        if micros >= size && micros.is_multiple_of(size) {
             return format!("{} {unit}", micros / size);
         }
     }

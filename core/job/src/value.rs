@@ -39,7 +39,9 @@ impl Value {
     pub fn from_argument(text: &str) -> Value {
         let document = format!("v = {text}");
         match toml::from_str::<BTreeMap<String, Value>>(&document) {
-            Ok(mut table) if table.len() == 1 => table.remove("v").unwrap_or_else(|| Value::Text(text.into())),
+            Ok(mut table) if table.len() == 1 => {
+                table.remove("v").unwrap_or_else(|| Value::Text(text.into()))
+            }
             _ => Value::Text(text.into()),
         }
     }

@@ -1,0 +1,507 @@
+//! [`Settings`] to [`JobSpec`]: every key read once, contradictions between keys found.
+
+use crate::spec::*;
+use crate::{Component, Origin, Problems, Settings, Value, parse_bytes, parse_duration};
+use std::time::Duration;
+
+/// Reads checked settings; what [`Settings`] accepted has the right type, so a miss here is a missing key.
+struct Reader<'a> {
+    settings: &'a Settings,
+    problems: Problems,
+}
+
+impl Reader<'_> {
+    fn value(&self, key: &str) -> Option<Value> {
+        self.settings.get(key).map(|setting| setting.value)
+    }
+
+    fn text(&self, key: &str) -> String {
+        self.optional_text(key).unwrap_or_default()
+    }
+
+    fn optional_text(&self, key: &str) -> Option<String> {
+        match self.value(key) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn required_text(&mut self, key: &str, what: &str) -> String {
+        let text = self.text(key);
+        if text.is_empty() {
+            self.problems.add(&self.origin(key), key, format!("is required: {what}"));
+        }
+        text
+    }
+
+    fn origin(&self, key: &str) -> Origin {
+        self.settings.get(key).map_or(Origin::Default, |setting| setting.origin)
+    }
+
+    fn count(&self, key: &str) -> u64 {
+        match self.value(key) {
+            Some(Value::Int(n)) => n.unsigned_abs(),
+            _ => 0,
+        }
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        self.value(key) == Some(Value::Bool(true))
+    }
+
+    fn bytes(&self, key: &str) -> u64 {
+        parse_bytes(&self.text(key)).unwrap_or_default()
+    }
+
+    fn duration(&self, key: &str) -> Duration {
+        parse_duration(&self.text(key)).unwrap_or_default()
+    }
+
+    fn list<T>(&self, key: &str, convert: impl Fn(Value) -> Option<T>) -> Vec<T> {
+        match self.value(key) {
+            Some(Value::List(items)) => items.into_iter().filter_map(convert).collect(),
+            Some(single) => convert(single).into_iter().collect(),
+            None => Vec::new(),
+        }
+    }
+
+    fn numbers(&self, key: &str) -> Vec<f32> {
+        self.list(key, |value| match value {
+            Value::Int(n) => Some(n as f32),
+            Value::Float(n) => Some(n as f32),
+            _ => None,
+        })
+    }
+
+    fn counts(&self, key: &str) -> Vec<usize> {
+        self.list(key, |value| match value {
+            Value::Int(n) => usize::try_from(n).ok(),
+            _ => None,
+        })
+    }
+
+    fn texts(&self, key: &str) -> Vec<String> {
+        self.list(key, |value| match value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    fn component(&mut self, path: &str, selector: &str, default: &str) -> Component {
+        self.settings.component(path, selector, default).unwrap_or_else(|(origin, message)| {
+            self.problems.add(&origin, format!("{path}.{selector}"), message);
+            Component::new(path, default)
+        })
+    }
+}
+
+impl JobSpec {
+    /// Resolves a job. On success the second value tells nothing is wrong; otherwise all mistakes together.
+    ///
+    /// # Errors
+    /// Every syntax error, unknown key, ill-typed value, missing key and contradiction.
+    pub fn resolve(mut settings: Settings) -> Result<JobSpec, Problems> {
+        let problems = settings.take_problems();
+        let mut reader = Reader { settings: &settings, problems };
+        let spec = read(&mut reader);
+        contradictions(&spec, &mut reader);
+        reader.problems.or(spec)
+    }
+}
+
+fn read(reader: &mut Reader<'_>) -> JobSpec {
+    let workers_max = reader.count("workers.max") as usize;
+    let lanes = match reader.count("lanes") as usize {
+        0 => workers_max.saturating_mul(2),
+        lanes => lanes,
+    };
+    let input = read_input(reader);
+    let validation = read_validation(reader, &input);
+    JobSpec {
+        name: reader.text("name"),
+        seed: reader.count("seed"),
+        epochs: reader.count("epochs"),
+        batch_size: reader.count("batch_size") as usize,
+        lanes,
+        stop_on_nan: reader.flag("stop_on_nan"),
+        input,
+        validation,
+        model: read_model(reader),
+        loss: reader.component("loss", "name", "cross_entropy"),
+        optimizer: reader.component("optimizer", "name", "sgd"),
+        schedule: reader.component("schedule", "name", "constant"),
+        output: OutputSpec {
+            path: reader.required_text("output.path", "the folder for the trained model (--output)"),
+            overwrite: reader.flag("output.overwrite"),
+        },
+        workers: WorkersSpec {
+            min: reader.count("workers.min") as usize,
+            max: workers_max,
+            wait: reader.duration("workers.wait"),
+            container: ContainerSpec {
+                memory_bytes: reader.bytes("workers.memory"),
+                vcores: reader.count("workers.vcores") as usize,
+            },
+        },
+        am: ContainerSpec {
+            memory_bytes: reader.bytes("am.memory"),
+            vcores: reader.count("am.vcores") as usize,
+        },
+        yarn: read_yarn(reader),
+        numerics: NumericsSpec {
+            mode: match reader.text("numerics.mode").as_str() {
+                "reproducible" => NumericsMode::Reproducible,
+                _ => NumericsMode::Fast,
+            },
+        },
+        network: NetworkSpec {
+            wire: match reader.text("network.wire").as_str() {
+                "bf16" => WirePrecision::Bf16,
+                _ => WirePrecision::F32,
+            },
+            bucket_bytes: reader.bytes("network.bucket"),
+            chunk_bytes: reader.bytes("network.chunk"),
+            heartbeat: reader.duration("network.heartbeat"),
+            heartbeat_timeout: reader.duration("network.heartbeat_timeout"),
+            connect_timeout: reader.duration("network.connect_timeout"),
+            rpc_timeout: reader.duration("network.rpc_timeout"),
+        },
+    }
+}
+
+fn read_input(reader: &mut Reader<'_>) -> InputSpec {
+    let path = reader.required_text("input.path", "the folder or file with the training data (--input)");
+    InputSpec {
+        path,
+        format: read_format(reader),
+        mean: reader.numbers("input.mean"),
+        std: reader.numbers("input.std"),
+        prefetch: reader.count("input.prefetch") as usize,
+        cache_bytes: reader.bytes("input.cache"),
+        shuffle_bytes: reader.bytes("input.shuffle_window"),
+    }
+}
+
+fn read_format(reader: &mut Reader<'_>) -> InputFormat {
+    let format = reader.text("input.format");
+    let mut foreign = vec![];
+    for (prefix, owner) in
+        [("input.csv.", "csv"), ("input.raw.", "raw"), ("input.images", "idx"), ("input.labels", "idx")]
+    {
+        if owner != format {
+            foreign.extend(
+                crate::keys::KEYS.iter().filter(|key| key.name.starts_with(prefix)).map(|key| key.name),
+            );
+        }
+    }
+    if format == "idx" {
+        foreign.push("input.files");
+    }
+    for key in foreign.into_iter().filter(|key| reader.settings.differs(key)) {
+        let origin = reader.origin(key);
+        reader.problems.add(&origin, key, format!("does not apply to input.format = \"{format}\""));
+    }
+    match format.as_str() {
+        "csv" => {
+            let delimiter = reader.text("input.csv.delimiter");
+            if delimiter.len() != 1 || "\"\r\n".contains(&delimiter) {
+                let origin = reader.origin("input.csv.delimiter");
+                let message =
+                    format!("expected one ASCII character, not a quote or line break, found \"{delimiter}\"");
+                reader.problems.add(&origin, "input.csv.delimiter", message);
+            }
+            InputFormat::Csv {
+                files: reader.text("input.files"),
+                header: reader.flag("input.csv.header"),
+                delimiter: delimiter.bytes().next().unwrap_or(b','),
+                label: reader.text("input.csv.label"),
+                features: reader.texts("input.csv.features"),
+                shape: reader.counts("input.csv.shape"),
+                classes: reader.text("input.csv.target") == "class",
+            }
+        }
+        "raw" => {
+            let label_bytes = reader.count("input.raw.label_bytes") as usize;
+            if ![0, 1, 2, 4].contains(&label_bytes) {
+                let origin = reader.origin("input.raw.label_bytes");
+                reader.problems.add(
+                    &origin,
+                    "input.raw.label_bytes",
+                    format!("expected 0, 1, 2 or 4, found {label_bytes}"),
+                );
+            }
+            let shape = reader.counts("input.raw.shape");
+            if shape.is_empty() {
+                let origin = reader.origin("input.raw.shape");
+                reader.problems.add(
+                    &origin,
+                    "input.raw.shape",
+                    "is required for raw input: the shape of a record",
+                );
+            }
+            let layout = match reader.text("input.raw.layout").as_str() {
+                "chw" => RawLayout::Chw,
+                _ => RawLayout::Hwc,
+            };
+            if layout == RawLayout::Chw && shape.len() != 3 {
+                let origin = reader.origin("input.raw.layout");
+                reader.problems.add(
+                    &origin,
+                    "input.raw.layout",
+                    "\"chw\" needs a shape of three: channels, height, width",
+                );
+            }
+            InputFormat::Raw {
+                files: reader.text("input.files"),
+                header_bytes: reader.bytes("input.raw.header"),
+                label_bytes,
+                dtype: match reader.text("input.raw.dtype").as_str() {
+                    "f32" => RawDtype::F32,
+                    _ => RawDtype::U8,
+                },
+                shape,
+                layout,
+            }
+        }
+        _ => InputFormat::Idx { images: reader.text("input.images"), labels: reader.text("input.labels") },
+    }
+}
+
+/// Validation data has the training data's format; only its place and file names differ.
+fn read_validation(reader: &mut Reader<'_>, input: &InputSpec) -> Option<ValidationSpec> {
+    let places = ["validation.path", "validation.images", "validation.labels", "validation.files"];
+    if !places.iter().any(|key| reader.settings.is_set(key)) {
+        if reader.settings.differs("validation.every_epochs") {
+            let origin = reader.origin("validation.every_epochs");
+            let message = "says how often to validate, but no validation data is given (validation.path, .images, .files)";
+            reader.problems.add(&origin, "validation.every_epochs", message);
+        }
+        return None;
+    }
+    let mut validation = input.clone();
+    if let Some(path) = reader.optional_text("validation.path") {
+        validation.path = path;
+    }
+    let replace = |reader: &mut Reader<'_>, key: &str, target: Option<&mut String>| {
+        if let Some(text) = reader.optional_text(key) {
+            match target {
+                Some(target) => *target = text,
+                None => {
+                    let origin = reader.origin(key);
+                    reader.problems.add(&origin, key, "does not apply to the input's format");
+                }
+            }
+        }
+    };
+    match &mut validation.format {
+        InputFormat::Idx { images, labels } => {
+            replace(reader, "validation.images", Some(images));
+            replace(reader, "validation.labels", Some(labels));
+            replace(reader, "validation.files", None);
+        }
+        InputFormat::Csv { files, .. } | InputFormat::Raw { files, .. } => {
+            replace(reader, "validation.files", Some(files));
+            replace(reader, "validation.images", None);
+            replace(reader, "validation.labels", None);
+        }
+    }
+    Some(ValidationSpec { input: validation, every_epochs: reader.count("validation.every_epochs") })
+}
+
+fn read_model(reader: &mut Reader<'_>) -> ModelSpec {
+    let layer_count = reader.settings.layer_count();
+    let model = reader.component("model", "name", if layer_count > 0 { "custom" } else { "" });
+    let layers: Vec<Component> =
+        (0..layer_count).map(|i| reader.component(&format!("model.layers[{i}]"), "type", "")).collect();
+    for layer in layers.iter().filter(|layer| layer.name.is_empty()) {
+        let origin = layer.params.0.values().next().map_or(Origin::Default, |setting| setting.origin.clone());
+        reader.problems.add(&origin, format!("{}.type", layer.path), "is required: the kind of layer");
+    }
+    match (model.name.as_str(), layer_count) {
+        ("", _) => {
+            let message =
+                "is required: a model by name (model.name = \"lenet5\") or a list of [[model.layers]]";
+            reader.problems.add(&Origin::Default, "model", message);
+        }
+        ("custom", 0) => {
+            let message = "\"custom\" needs its layers: [[model.layers]]";
+            reader.problems.add(&model.origin, "model.name", message);
+        }
+        (name, 1..) if name != "custom" => {
+            let message = format!("both a named model (\"{name}\") and [[model.layers]]; give one of them");
+            reader.problems.add(&model.origin, "model.name", message);
+        }
+        _ => {}
+    }
+    ModelSpec { model, layers }
+}
+
+fn read_yarn(reader: &mut Reader<'_>) -> YarnSpec {
+    let env = reader.texts("yarn.env");
+    for entry in env.iter().filter(|entry| entry.split_once('=').is_none_or(|(name, _)| name.is_empty())) {
+        let origin = reader.origin("yarn.env");
+        reader.problems.add(&origin, "yarn.env", format!("expected \"NAME=value\", found \"{entry}\""));
+    }
+    YarnSpec {
+        queue: reader.text("yarn.queue"),
+        priority: match reader.value("yarn.priority") {
+            Some(Value::Int(n)) => i32::try_from(n).ok(),
+            _ => None,
+        },
+        node_label: reader.optional_text("yarn.node_label"),
+        tags: reader.texts("yarn.tags"),
+        staging: reader.text("yarn.staging"),
+        files: reader.texts("yarn.files"),
+        archives: reader.texts("yarn.archives"),
+        max_attempts: u32::try_from(reader.count("yarn.max_attempts")).unwrap_or(u32::MAX),
+        attempt_failures_validity: reader.duration("yarn.attempt_failures_validity"),
+        env,
+    }
+}
+
+/// Values that are right by themselves and wrong together.
+fn contradictions(spec: &JobSpec, reader: &mut Reader<'_>) {
+    let mut wrong = |key: &str, message: String| {
+        let origin = reader.settings.get(key).map_or(Origin::Default, |setting| setting.origin);
+        reader.problems.add(&origin, key, message);
+    };
+    if spec.workers.min > spec.workers.max {
+        wrong("workers.min", format!("is {} but workers.max is {}", spec.workers.min, spec.workers.max));
+    }
+    if spec.lanes < spec.workers.max {
+        wrong(
+            "lanes",
+            format!(
+                "{} lanes leave some of {} workers without work; use at least workers.max",
+                spec.lanes, spec.workers.max
+            ),
+        );
+    }
+    if spec.numerics.mode == NumericsMode::Reproducible && spec.network.wire == WirePrecision::Bf16 {
+        wrong(
+            "network.wire",
+            "\"bf16\" rounds on the way, numerics.mode = \"reproducible\" must not; choose one".into(),
+        );
+    }
+    if spec.network.heartbeat_timeout < spec.network.heartbeat * 2 {
+        wrong("network.heartbeat_timeout", "must be at least twice network.heartbeat".into());
+    }
+    if spec.input.std.iter().any(|std| *std <= 0.0) {
+        wrong("input.std", "must be greater than 0".into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys;
+
+    const MINIMAL: &str = "[input]\npath = \"data\"\n[output]\npath = \"out\"\n[model]\nname = \"lenet5\"\n";
+
+    fn resolve(text: &str, defines: &[&str]) -> Result<JobSpec, String> {
+        let mut settings = Settings::new();
+        settings.file("job.toml", text);
+        for define in defines {
+            settings.define(define);
+        }
+        JobSpec::resolve(settings).map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn later_layers_win_and_origins_are_kept() {
+        let mut settings = Settings::new();
+        settings.file("job.toml", &format!("epochs = 3\nnumerics = \"reproducible\"\n{MINIMAL}"));
+        settings.define("epochs=5");
+        settings.define("workers.memory=2g");
+        settings.define("optimizer.lr=0.5");
+        settings.flag("--queue", "yarn.queue", Value::Text("ml".into()));
+        assert_eq!(settings.get("epochs").unwrap().origin, Origin::Define);
+        assert_eq!(settings.get("input.path").unwrap().origin.to_string(), "job.toml:4");
+        let spec = JobSpec::resolve(settings).unwrap();
+        assert_eq!((spec.epochs, spec.yarn.queue.as_str()), (5, "ml"));
+        assert_eq!(spec.workers.container.memory_bytes, 2 << 30);
+        assert_eq!(spec.numerics.mode, NumericsMode::Reproducible);
+        assert_eq!(spec.optimizer.params.0["lr"].value, Value::Float(0.5));
+        assert_eq!(spec.lanes, 2);
+        assert!(spec.validation.is_none());
+    }
+
+    #[test]
+    fn every_mistake_is_named_in_one_go() {
+        let text = "epcohs = 3\nbatch_size = \"many\"\nseed = 1.5\n[workers]\nmin = 4\nmax = 2\nmemory = \"512\"\n\
+                    [network]\nwire = \"f16\"\n[input]\nformat = \"csv\"\nimages = \"x\"\n";
+        let text = resolve(text, &["yarn.queu=x", "nonsense"]).unwrap_err();
+        for expected in [
+            "job.toml:1: epcohs: unknown key; did you mean \"epochs\"?",
+            "job.toml:2: batch_size: expected a whole number of at least 1, found \"many\"",
+            "job.toml:3: seed: expected a whole number of at least 0, found 1.5",
+            "job.toml:5: workers.min: is 4 but workers.max is 2",
+            "job.toml:7: workers.memory: \"512\" has no unit",
+            "job.toml:9: network.wire: expected one of \"f32\", \"bf16\", found \"f16\"",
+            "job.toml:12: input.images: does not apply to input.format = \"csv\"",
+            "-D: yarn.queu: unknown key; did you mean \"yarn.queue\"?",
+            "-D: nonsense: expected -D key=value",
+            "input.path: is required",
+            "output.path: is required",
+            "model: is required",
+        ] {
+            assert!(text.contains(expected), "missing: {expected}\nin:\n{text}");
+        }
+    }
+
+    #[test]
+    fn syntax_errors_carry_their_line() {
+        let text = resolve("epochs = 3\nname = \n[input\n", &[]).unwrap_err();
+        assert!(text.contains("job.toml:2: syntax"), "{text}");
+        assert!(text.contains("job.toml:3: syntax"), "{text}");
+    }
+
+    #[test]
+    fn layers_are_components_in_order_and_can_be_overridden() {
+        let text = "[input]\npath = \"d\"\n[output]\npath = \"o\"\n[[model.layers]]\ntype = \"linear\"\nout = 10\n\
+                    [[model.layers]]\ntype = \"relu\"\n";
+        let spec = resolve(text, &["model.layers[0].out=20"]).unwrap();
+        assert_eq!(spec.model.model.name, "custom");
+        assert_eq!(spec.model.layers.len(), 2);
+        assert_eq!(spec.model.layers[0].params.0["out"].value, Value::Int(20));
+        assert_eq!(spec.model.layers[1].name, "relu");
+        let both = resolve(&format!("{text}[model]\nname = \"lenet5\"\n"), &[]).unwrap_err();
+        assert!(both.contains("both a named model"), "{both}");
+    }
+
+    #[test]
+    fn validation_takes_over_the_format_of_the_input() {
+        let spec = resolve(&format!("{MINIMAL}[validation]\nimages = \"t10k-images*\"\n"), &[]).unwrap();
+        let validation = spec.validation.unwrap();
+        assert_eq!(validation.input.path, "data");
+        assert_eq!(
+            validation.input.format,
+            InputFormat::Idx { images: "t10k-images*".into(), labels: "train-labels*".into() }
+        );
+        let text = resolve(&format!("{MINIMAL}[validation]\nfiles = \"x\"\n"), &[]).unwrap_err();
+        assert!(text.contains("validation.files: does not apply"), "{text}");
+    }
+
+    #[test]
+    fn the_list_of_keys_is_sound_and_its_defaults_resolve() {
+        for (i, key) in keys::KEYS.iter().enumerate() {
+            assert!(
+                keys::KEYS[..i].iter().all(|other| other.name != key.name),
+                "{} is listed twice",
+                key.name
+            );
+        }
+        let mut settings = Settings::new();
+        settings.file("defaults.toml", &keys::defaults_toml(""));
+        settings.file("job.toml", MINIMAL);
+        let spec = JobSpec::resolve(settings).unwrap();
+        assert_eq!(spec, resolve(MINIMAL, &[]).unwrap(), "a copy of the defaults changes nothing");
+    }
+
+    #[test]
+    fn a_resolved_job_travels_unchanged() {
+        let spec = resolve(MINIMAL, &["optimizer.momentum=0.9"]).unwrap();
+        let text = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<JobSpec>(&text).unwrap(), spec);
+    }
+}
