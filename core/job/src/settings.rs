@@ -65,7 +65,7 @@ impl Settings {
                     self.entry(format!("{key}[{i}]"), item, item.span().start, at);
                 }
             }
-            other => match convert(other) {
+            other => match Value::from_toml(other) {
                 Ok(value) => self.set(&key, value, at(offset)),
                 Err(message) => self.problems.add(&at(offset), key, message),
             },
@@ -246,28 +246,4 @@ fn check(kind: Kind, value: &Value) -> Result<(), String> {
         _ => false,
     };
     if fits { Ok(()) } else { Err(format!("expected {}, found {value}", kind.expected())) }
-}
-
-fn convert(value: &DeValue<'_>) -> Result<Value, String> {
-    Ok(match value {
-        DeValue::String(text) => Value::Text(text.to_string()),
-        DeValue::Boolean(v) => Value::Bool(*v),
-        DeValue::Integer(v) => Value::Int(
-            i64::from_str_radix(v.as_str(), v.radix())
-                .map_err(|_| format!("{} does not fit 64 bits", v.as_str()))?,
-        ),
-        DeValue::Float(v) => {
-            Value::Float(v.as_str().parse().map_err(|_| format!("{} is not a number", v.as_str()))?)
-        }
-        DeValue::Datetime(v) => return Err(format!("a date ({v}) is accepted nowhere in a job")),
-        DeValue::Array(items) => {
-            Value::List(items.iter().map(|item| convert(item.get_ref())).collect::<Result<_, _>>()?)
-        }
-        DeValue::Table(table) => Value::Table(
-            table
-                .iter()
-                .map(|(name, item)| Ok((name.get_ref().to_string(), convert(item.get_ref())?)))
-                .collect::<Result<_, String>>()?,
-        ),
-    })
 }

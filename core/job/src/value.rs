@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use toml::de::{DeTable, DeValue};
 
 /// A value of a job file, before anybody asked what it should be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
 pub enum Value {
     /// `true` or `false`.
     Bool(bool),
@@ -38,12 +38,38 @@ impl Value {
     /// The value of `-D key=text`: read as TOML would read it, and as plain text where TOML would not.
     pub fn from_argument(text: &str) -> Value {
         let document = format!("v = {text}");
-        match toml::from_str::<BTreeMap<String, Value>>(&document) {
-            Ok(mut table) if table.len() == 1 => {
-                table.remove("v").unwrap_or_else(|| Value::Text(text.into()))
+        let parsed = DeTable::parse(&document).ok().filter(|table| table.get_ref().len() == 1);
+        parsed
+            .and_then(|table| Value::from_toml(table.get_ref().get("v")?.get_ref()).ok())
+            .unwrap_or_else(|| Value::Text(text.into()))
+    }
+
+    /// A value of a parsed TOML document.
+    ///
+    /// # Errors
+    /// Numbers that do not fit 64 bits, and dates, which no key accepts.
+    pub fn from_toml(value: &DeValue<'_>) -> Result<Value, String> {
+        Ok(match value {
+            DeValue::String(text) => Value::Text(text.to_string()),
+            DeValue::Boolean(v) => Value::Bool(*v),
+            DeValue::Integer(v) => Value::Int(
+                i64::from_str_radix(v.as_str(), v.radix())
+                    .map_err(|_| format!("{} does not fit 64 bits", v.as_str()))?,
+            ),
+            DeValue::Float(v) => {
+                Value::Float(v.as_str().parse().map_err(|_| format!("{} is not a number", v.as_str()))?)
             }
-            _ => Value::Text(text.into()),
-        }
+            DeValue::Datetime(v) => return Err(format!("a date ({v}) is accepted nowhere in a job")),
+            DeValue::Array(items) => Value::List(
+                items.iter().map(|item| Value::from_toml(item.get_ref())).collect::<Result<_, _>>()?,
+            ),
+            DeValue::Table(table) => Value::Table(
+                table
+                    .iter()
+                    .map(|(name, item)| Ok((name.get_ref().to_string(), Value::from_toml(item.get_ref())?)))
+                    .collect::<Result<_, String>>()?,
+            ),
+        })
     }
 }
 
