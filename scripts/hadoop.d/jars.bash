@@ -1,0 +1,79 @@
+# The Hadoop jars of one version: fetched once with Maven into a folder of their own, and a class-data
+# archive made from them that halves what starting a JVM costs.
+#
+# Layout below $cache/hadoop/VERSION:
+#   jars/         every jar of the class path
+#   classpath     the same in class path order, colon separated
+#   web/          the empty web applications that NameNode and DataNode want to find
+#   classes.jsa   class-data archive (optional, `scripts/hadoop prepare`)
+
+readonly MAVEN_DEPENDENCY_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
+
+# What a NameNode, DataNode, ResourceManager, NodeManager and the Java clients need together.
+readonly HADOOP_ARTIFACTS=(
+  hadoop-common hadoop-hdfs hadoop-hdfs-client hadoop-mapreduce-client-hs
+  hadoop-yarn-api hadoop-yarn-client hadoop-yarn-common hadoop-yarn-server-common
+  hadoop-yarn-server-nodemanager hadoop-yarn-server-resourcemanager
+  hadoop-yarn-server-timelineservice hadoop-yarn-server-web-proxy
+)
+
+# Exported packages that Hadoop reaches into; JDK 17 keeps them closed by default.
+jvm_flags() {
+  local package
+  printf '%s\n' -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData \
+    -Djava.net.preferIPv4Stack=true --add-exports=java.security.jgss/sun.security.krb5=ALL-UNNAMED
+  for package in java.lang java.util java.util.concurrent java.io java.net java.nio sun.nio.ch java.math; do
+    printf '%s\n' "--add-opens=java.base/$package=ALL-UNNAMED"
+  done
+}
+
+# fetch_jars VERSION: leaves a complete folder, or nothing. Safe to call from several shells at once.
+fetch_jars() {
+  local version=$1 folder=$cache/hadoop/$1
+  mkdir -p "$cache/hadoop"
+  (
+    flock 9
+    [[ -s $folder/classpath ]] && exit 0
+    need mvn "Maven fetches the Hadoop jars: apt-get install maven"
+    say "fetching the jars of Hadoop $version with Maven (about 90 MB, once)"
+    local work
+    work=$(mktemp -d "$cache/hadoop/.$version.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    write_pom "$version" >"$work/pom.xml"
+    mvn -B -q -f "$work/pom.xml" -Dmdep.outputFile="$work/order" -DoutputDirectory="$work/jars" \
+      "$MAVEN_DEPENDENCY_PLUGIN:copy-dependencies" "$MAVEN_DEPENDENCY_PLUGIN:build-classpath" >&2 ||
+      die "Maven could not fetch Hadoop $version (see above)"
+    # build-classpath knows the order, copy-dependencies the place: join the two.
+    local jar joined=
+    while read -r jar; do
+      joined+="${joined:+:}$folder/jars/${jar##*/}"
+      [[ -f $work/jars/${jar##*/} ]] || die "Maven resolved ${jar##*/} but did not copy it"
+    done < <(tr ':' '\n' <"$work/order")
+    local app
+    for app in hdfs datanode secondary journal; do
+      mkdir -p "$work/web/webapps/$app/WEB-INF"
+      echo '<web-app/>' >"$work/web/webapps/$app/WEB-INF/web.xml"
+    done
+    mkdir -p "$folder"
+    rm -rf "${folder:?}/jars" "${folder:?}/web"
+    mv "$work/jars" "$work/web" "$folder/"
+    echo "$joined" >"$folder/classpath.new" && mv "$folder/classpath.new" "$folder/classpath"
+  ) 9>"$cache/hadoop/.$version.lock" || exit
+}
+
+write_pom() {
+  local version=$1 artifact artifacts=("${HADOOP_ARTIFACTS[@]}")
+  # The distributed shell is published as an ordinary jar for this version alone.
+  [[ $version == 3.4.2 ]] && artifacts+=(hadoop-yarn-applications-distributedshell)
+  cat <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>ringspin</groupId><artifactId>hadoop-jars</artifactId><version>1</version>
+  <dependencies>
+POM
+  for artifact in "${artifacts[@]}"; do
+    printf '    <dependency><groupId>org.apache.hadoop</groupId><artifactId>%s</artifactId><version>%s</version></dependency>\n' \
+      "$artifact" "$version"
+  done
+  printf '  </dependencies>\n</project>\n'
+}
