@@ -1,16 +1,27 @@
+# shellcheck shell=bash
 # Starting, watching and killing the Hadoop daemons of a cluster.
 #   $dir/run/HOST.DAEMON   PID STARTTIME of a daemon's JVM
 #   $log_dir/HOST.DAEMON.log
 
 readonly START_LIMIT_S=180 # a loaded machine of two cores needed 82 s at worst
 
-# daemon_hosts: "HOST DAEMON" lines in the order of starting.
+# daemon_hosts: "HOST DAEMON" lines.
 daemon_hosts() {
   local host
   echo "$master namenode"
-  echo "$master resourcemanager"
   for host in "${nodes[@]}"; do echo "$host datanode"; done
+  echo "$master resourcemanager"
   for host in "${nodes[@]}"; do echo "$host nodemanager"; done
+}
+
+# start_daemons: the slow ResourceManager first; the NameNode waits for its formatting, nobody else does.
+start_daemons() {
+  local host
+  start_daemon "$master" resourcemanager
+  for host in "${nodes[@]}"; do start_daemon "$host" nodemanager; done
+  format_namenode
+  start_daemon "$master" namenode
+  for host in "${nodes[@]}"; do start_daemon "$host" datanode; done
 }
 
 daemon_class() {
@@ -35,11 +46,13 @@ java_command() {
     -cp "$(<"$home/classpath"):$home/web:$conf")
 }
 
-# start_daemon HOST DAEMON
+# start_daemon HOST DAEMON: starts it, does not wait until it serves.
 start_daemon() {
   local host=$1 daemon=$2 class entering java
   class=$(daemon_class "$daemon")
-  daemon_hosts | grep -qx "$host $daemon" || die "host '$host' has no $daemon; daemons are:"$'\n'"$(daemon_hosts)"
+  [[ $'\n'$(daemon_hosts)$'\n' == *$'\n'"$host $daemon"$'\n'* ]] ||
+    die "host '$host' has no $daemon; daemons are:"$'\n'"$(daemon_hosts)"
+  is_running "$host" "$daemon" && die "$daemon on '$host' is running already"
   read_host "$host"
   enter "$host_pid"
   java_command "$dir/conf-$host" INFO

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Hosts are Linux namespaces (network, host name, mounts), each held by one sleeping process; the keeper's
 # own network namespace is the switch between them. Nothing of it has a name outside: when the processes
 # are gone, namespaces, links and mounts are gone, whatever happened. So the only state is process ids:
@@ -130,7 +131,8 @@ processes_of() {
     match+=(-o -lname "${pid//[\[\]]/?}")
   done
   ((${#match[@]})) || return 0
-  find /proc/[0-9]*/ns/net -maxdepth 0 \( "${match[@]:1}" \) -printf '%h\n' 2>/dev/null |
+  # Processes come and go meanwhile, and those of others can not be read.
+  { find /proc/[0-9]*/ns/net -maxdepth 0 \( "${match[@]:1}" \) -printf '%h\n' 2>/dev/null || true; } |
     sed 's|^/proc/\([0-9]*\)/ns$|\1|'
 }
 
@@ -152,7 +154,10 @@ kill_hosts() {
     done
     ((${#victims[@]})) || break
     kill -KILL "${victims[@]}" 2>/dev/null || true
-    sleep 0.05
+    # A killed process leaves its namespaces before it is gone altogether: wait for the end.
+    for pid in "${victims[@]}"; do
+      while [[ -n $(start_time "$pid") ]]; do sleep 0.02; done
+    done
   done
   for pid in "${holders[@]}"; do
     [[ $pid == "$except" ]] || kill -KILL "$pid" 2>/dev/null || true

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The Hadoop jars of one version: fetched once with Maven into a folder of their own, and a class-data
 # archive made from them that halves what starting a JVM costs.
 #
@@ -40,22 +41,23 @@ fetch_jars() {
     work=$(mktemp -d "$cache/hadoop/.$version.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     write_pom "$version" >"$work/pom.xml"
-    mvn -B -q -f "$work/pom.xml" -Dmdep.outputFile="$work/order" -DoutputDirectory="$work/jars" \
+    mvn -B -q -Dstyle.color=never -f "$work/pom.xml" -Dmdep.outputFile="$work/order" -DoutputDirectory="$work/jars" \
       "$MAVEN_DEPENDENCY_PLUGIN:copy-dependencies" "$MAVEN_DEPENDENCY_PLUGIN:build-classpath" >&2 ||
       die "Maven could not fetch Hadoop $version (see above)"
     # build-classpath knows the order, copy-dependencies the place: join the two.
+    # Hadoop 3.3.6 brings a second logging back end by way of ZooKeeper, which complains about the first.
+    rm -f "$work"/jars/slf4j-log4j12-*.jar
     local jar joined=
-    while read -r jar; do
-      joined+="${joined:+:}$folder/jars/${jar##*/}"
-      [[ -f $work/jars/${jar##*/} ]] || die "Maven resolved ${jar##*/} but did not copy it"
-    done < <(tr ':' '\n' <"$work/order")
+    while read -r jar && [[ -n $jar ]]; do
+      [[ -f $work/jars/${jar##*/} ]] && joined+="${joined:+:}$folder/jars/${jar##*/}"
+    done < <(tr ':' '\n' <"$work/order"; echo)
     local app
     for app in hdfs datanode secondary journal; do
       mkdir -p "$work/web/webapps/$app/WEB-INF"
       echo '<web-app/>' >"$work/web/webapps/$app/WEB-INF/web.xml"
     done
     mkdir -p "$folder"
-    rm -rf "${folder:?}/jars" "${folder:?}/web"
+    rm -rf "${folder:?}/jars" "${folder:?}/web" "${folder:?}/classes.jsa"
     mv "$work/jars" "$work/web" "$folder/"
     echo "$joined" >"$folder/classpath.new" && mv "$folder/classpath.new" "$folder/classpath"
   ) 9>"$cache/hadoop/.$version.lock" || exit
@@ -76,4 +78,32 @@ POM
       "$artifact" "$version"
   done
   printf '  </dependencies>\n</project>\n'
+}
+
+# prepare [--version V]: jars, and a class-data archive of the classes that daemons and clients load, learnt
+# from a short-lived cluster. JVMs then map these classes instead of parsing and verifying them.
+prepare() {
+  local chosen=3.4.2 archive list
+  [[ ${1:-} == --*=* ]] && set -- "${1%%=*}" "${1#*=}"
+  case ${1:-} in
+    --version) chosen=${2:?--version needs a value} ;;
+    '') ;;
+    *) misuse "prepare: no option '$1'" ;;
+  esac
+  archive=$cache/hadoop/$chosen/classes.jsa
+  rm -f "$archive"
+  name=prepare-$$ record_classes=1
+  up --version "$chosen" --nodes 1 --owner-pid $$ >/dev/null
+  list=$(mktemp)
+  trap "rm -f '$list'; down" EXIT
+  (run_java -XX:DumpLoadedClassList="$dir/classes.client" org.apache.hadoop.fs.FsShell -ls / >/dev/null)
+  # Numbers mean something within one list only; a class without one is found by its name.
+  sed '/^#/d; /source:/d; s/ id: [0-9]*$//' "$dir"/classes.* | sort -u >"$list"
+  down
+  say "making the class-data archive of Hadoop $chosen"
+  "$java_home/bin/java" -Xshare:dump -XX:SharedClassListFile="$list" -XX:SharedArchiveFile="$archive.new" \
+    -Xlog:disable -Xlog:all=error:stderr -cp "$(<"$cache/hadoop/$chosen/classpath")"
+  mv -f "$archive.new" "$archive"
+  trap - EXIT
+  rm -f "$list"
 }

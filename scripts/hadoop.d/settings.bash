@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The Hadoop configuration of a cluster, written as XML into
 #   $dir/conf          for clients on any host, and for containers
 #   $dir/conf-HOST     for the daemons of a host: the same and the host's own addresses and folders
@@ -37,6 +38,8 @@ write_conf() {
   cat >"$folder/log4j.properties" <<'LOG'
 ringspin.log.level=INFO
 log4j.rootLogger=${ringspin.log.level},console
+# Said on every start: the Java library is enough here.
+log4j.logger.org.apache.hadoop.util.NativeCodeLoader=ERROR
 log4j.appender.console=org.apache.log4j.ConsoleAppender
 log4j.appender.console.target=System.err
 log4j.appender.console.layout=org.apache.log4j.PatternLayout
@@ -89,6 +92,9 @@ yarn_settings() {
   yarn[yarn.resourcemanager.recovery.enabled]=true
   yarn[yarn.resourcemanager.store.class]=org.apache.hadoop.yarn.server.resourcemanager.recovery.FileSystemRMStateStore
   yarn[yarn.resourcemanager.fs.state-store.uri]=file://$dir/data/rm-state
+  # By default in /tmp of the machine, for all clusters together.
+  yarn[yarn.node-attribute.fs-store.root-dir]=file://$dir/data/node-attributes
+  yarn[yarn.node-labels.fs-store.root-dir]=file://$dir/data/node-labels
   # A NodeManager that finds no ResourceManager tries again after 1 s, not after 30.
   yarn[yarn.resourcemanager.connect.retry-interval.ms]=1000
   # For Java ApplicationMasters such as the distributed shell.
