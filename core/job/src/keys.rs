@@ -283,6 +283,12 @@ pub const KEYS: &[Key] = &[
          integers; twice the bytes on the wire). Short form: numerics = \"reproducible\".",
     ),
     key(
+        "numerics.fraction_bits",
+        Kind::Count(8),
+        Some("40"),
+        "reproducible: bits behind the binary point of summed gradients; fewer bits allow larger gradients.",
+    ),
+    key(
         "network.wire",
         Kind::Choice(&["f32", "bf16"]),
         Some("\"f32\""),

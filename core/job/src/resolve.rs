@@ -109,6 +109,28 @@ impl JobSpec {
     }
 }
 
+impl InputSpec {
+    /// The data of a command that uses a trained model: `trained` is what that model was measured on. A path
+    /// alone (`--input`) replaces only where the data lies; any other `input.*` key describes it anew.
+    ///
+    /// # Errors
+    /// As [`JobSpec::resolve`], for the keys of the input.
+    pub fn resolve(mut settings: Settings, trained: &InputSpec) -> Result<InputSpec, Problems> {
+        let problems = settings.take_problems();
+        let described = crate::keys::KEYS.iter().any(|key| {
+            key.name.starts_with("input.") && key.name != "input.path" && settings.is_set(key.name)
+        });
+        let mut reader = Reader { settings: &settings, problems };
+        let input = if described {
+            read_input(&mut reader)
+        } else {
+            let path = reader.optional_text("input.path").unwrap_or_else(|| trained.path.clone());
+            InputSpec { path, ..trained.clone() }
+        };
+        reader.problems.or(input)
+    }
+}
+
 fn read(reader: &mut Reader<'_>) -> JobSpec {
     let workers_max = reader.count("workers.max") as usize;
     let lanes = match reader.count("lanes") as usize {
@@ -153,6 +175,7 @@ fn read(reader: &mut Reader<'_>) -> JobSpec {
                 "reproducible" => NumericsMode::Reproducible,
                 _ => NumericsMode::Fast,
             },
+            fraction_bits: u32::try_from(reader.count("numerics.fraction_bits")).unwrap_or(u32::MAX),
         },
         network: NetworkSpec {
             wire: match reader.text("network.wire").as_str() {
@@ -383,6 +406,9 @@ fn contradictions(spec: &JobSpec, reader: &mut Reader<'_>) {
             "\"bf16\" rounds on the way, numerics.mode = \"reproducible\" must not; choose one".into(),
         );
     }
+    if spec.numerics.fraction_bits > 52 {
+        wrong("numerics.fraction_bits", "at most 52: an f64 has no more".into());
+    }
     if spec.network.heartbeat_timeout < spec.network.heartbeat * 2 {
         wrong("network.heartbeat_timeout", "must be at least twice network.heartbeat".into());
     }
@@ -480,6 +506,24 @@ mod tests {
         );
         let text = resolve(&format!("{MINIMAL}[validation]\nfiles = \"x\"\n"), &[]).unwrap_err();
         assert!(text.contains("validation.files: does not apply"), "{text}");
+    }
+
+    #[test]
+    fn a_trained_model_knows_its_data_unless_told_otherwise() {
+        let trained = resolve(MINIMAL, &[]).unwrap().input;
+        let with = |defines: &[&str]| {
+            let mut settings = Settings::new();
+            defines.iter().for_each(|define| settings.define(define));
+            InputSpec::resolve(settings, &trained)
+        };
+        assert_eq!(with(&[]).unwrap(), trained);
+        assert_eq!(
+            with(&["input=elsewhere"]).unwrap(),
+            InputSpec { path: "elsewhere".into(), ..trained.clone() }
+        );
+        let csv = with(&["input=x", "input.format=csv"]).unwrap();
+        assert!(matches!(csv.format, InputFormat::Csv { .. }));
+        assert!(with(&["input.format=csv"]).unwrap_err().to_string().contains("input.path: is required"));
     }
 
     #[test]

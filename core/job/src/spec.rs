@@ -211,6 +211,8 @@ pub struct YarnSpec {
 pub struct NumericsSpec {
     /// What is promised about the bits.
     pub mode: NumericsMode,
+    /// Bits behind the binary point of gradients that are summed as integers.
+    pub fraction_bits: u32,
 }
 
 /// What is promised about the bits of a trained model.
