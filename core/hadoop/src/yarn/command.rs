@@ -29,7 +29,9 @@ pub enum QuoteError {
         text: String,
     },
     /// Not a name that `export` takes.
-    #[error("{name:?} is not an environment variable name: letters, digits and `_`, not starting with a digit")]
+    #[error(
+        "{name:?} is not an environment variable name: letters, digits and `_`, not starting with a digit"
+    )]
     VariableName {
         /// The name.
         name: String,
@@ -171,7 +173,8 @@ mod tests {
     }
 
     fn bash(script: &str) -> String {
-        let out = std::process::Command::new("/bin/bash").args(["-c", script]).env_remove("V").output().unwrap();
+        let out =
+            std::process::Command::new("/bin/bash").args(["-c", script]).env_remove("V").output().unwrap();
         assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8(out.stdout).unwrap()
     }
@@ -182,8 +185,9 @@ mod tests {
     }
 
     fn arguments_seen(texts: &[&str]) -> String {
-        let words: Vec<_> = texts.iter().enumerate().map(|(i, t)| argument(i, t).unwrap()).collect();
-        let line = as_node_manager(&format!("exec /usr/bin/printf %s\\\\n {}", words.join(" ")));
+        let words = ["exec", "/usr/bin/printf", "%s\\n"].iter().chain(texts);
+        let words: Vec<_> = words.enumerate().map(|(i, t)| argument(i, t).unwrap()).collect();
+        let line = as_node_manager(&words.join(" "));
         bash(&format!("exec /bin/bash -c \"{line}\""))
     }
 
@@ -213,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_command_line_reads_like_one() {
-        let line = Command::new("./ringspin").arg("container").args(["--job", "job file.toml"]).to_line().unwrap();
+        let line =
+            Command::new("./ringspin").arg("container").args(["--job", "job file.toml"]).to_line().unwrap();
         assert_eq!(
             line,
             "exec ./ringspin container --job 'job file.toml' 1><LOG_DIR>/stdout 2><LOG_DIR>/stderr"

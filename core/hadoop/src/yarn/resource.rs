@@ -29,7 +29,10 @@ impl Resource {
     /// Why a container of this size can never come from a cluster whose largest is `maximum`, if so.
     pub fn exceeds(&self, maximum: &Resource) -> Option<String> {
         if self.memory_mib > maximum.memory_mib {
-            return Some(format!("{} MiB memory, the maximum is {} MiB", self.memory_mib, maximum.memory_mib));
+            return Some(format!(
+                "{} MiB memory, the maximum is {} MiB",
+                self.memory_mib, maximum.memory_mib
+            ));
         }
         if self.vcores > maximum.vcores {
             return Some(format!("{} vcores, the maximum is {}", self.vcores, maximum.vcores));
@@ -157,7 +160,9 @@ mod tests {
     fn a_node_needs_host_and_port() {
         let node = |host: Option<&str>, port| proto::NodeId { host: host.map(Into::into), port };
         assert_eq!(NodeId::from_proto(Some(&node(Some("h"), Some(1)))), Some(NodeId::new("h", 1)));
-        for bad in [node(None, Some(1)), node(Some(""), Some(1)), node(Some("h"), None), node(Some("h"), Some(-1))] {
+        for bad in
+            [node(None, Some(1)), node(Some(""), Some(1)), node(Some("h"), None), node(Some("h"), Some(-1))]
+        {
             assert_eq!(NodeId::from_proto(Some(&bad)), None);
         }
         assert_eq!(NodeId::from_proto(None), None);

@@ -3,11 +3,15 @@
 //! Names are Hadoop's without the `Proto` ending, field numbers those of Hadoop 3.3 to 3.5 (additive between
 //! these). All enums are plain `i32` fields: Hadoop's are proto2 enums, and a number that this version does not
 //! know must be kept, never rejected; [`crate::yarn::report`] gives them names. This module decides nothing.
-#![allow(missing_docs, reason = "fields carry Hadoop's own names; the meaning stands at the plain types that use them")]
+#![allow(
+    missing_docs,
+    reason = "fields carry Hadoop's own names; the meaning stands at the plain types that use them"
+)]
 
 mod application;
 mod client_calls;
 mod container;
+mod convert;
 mod ids;
 mod launch;
 mod master_calls;
