@@ -118,8 +118,10 @@ impl FromStr for ApplicationAttemptId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let parse = || {
             let mut parts = text.strip_prefix("appattempt_")?.split('_');
-            let id =
-                ApplicationAttemptId { application: application(&mut parts)?, attempt: number(parts.next())? };
+            let id = ApplicationAttemptId {
+                application: application(&mut parts)?,
+                attempt: number(parts.next())?,
+            };
             parts.next().is_none().then_some(id)
         };
         let expected = "an attempt id such as appattempt_1700000000000_0007_000001";
@@ -201,7 +203,8 @@ mod tests {
             let error = text.parse::<ApplicationId>().unwrap_err();
             assert!(error.to_string().contains("application_1700000000000_0007"), "{error}");
         }
-        for text in ["container_1_2_3", "container_e_1_2_3_4", "container_exx_1_2_3_4", "container_1_2_3_4_5"] {
+        for text in ["container_1_2_3", "container_e_1_2_3_4", "container_exx_1_2_3_4", "container_1_2_3_4_5"]
+        {
             assert!(text.parse::<ContainerId>().is_err(), "{text}");
         }
         assert!("container_1_2_3_1099511627776".parse::<ContainerId>().is_err());

@@ -8,9 +8,17 @@
 //! the token, frames above the limits below, compressed or continued packets.
 
 mod client;
+mod connection;
 mod error;
 mod failover;
+mod frame;
+mod handshake;
+mod messages;
+mod response;
 mod retry;
+mod sasl;
+#[cfg(test)]
+mod tests;
 
 pub use client::Client;
 pub use error::{IpcError, RemoteException};

@@ -4,6 +4,14 @@
 //! ResourceManagers write, and 1 (protobuf). Source: `org.apache.hadoop.security.Credentials`, `WritableUtils`.
 //! A corrupt file is an error that names the byte; nothing is ever allocated on a length's word.
 
+mod file;
+mod hdfs;
+mod writable;
+
+pub use file::{CredentialsError, FileVersion};
+pub use hdfs::{HdfsService, HdfsTokenIdentifier};
+pub use writable::WritableError;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -52,6 +60,18 @@ pub struct Credentials {
     pub tokens: BTreeMap<String, Token>,
     /// Secrets by alias.
     pub secrets: BTreeMap<String, Secret>,
+}
+
+impl Credentials {
+    /// The tokens of one kind.
+    pub fn tokens_of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Token> {
+        self.tokens.values().filter(move |token| token.kind == kind)
+    }
+
+    /// A secret's bytes.
+    pub fn secret(&self, alias: &str) -> Option<&[u8]> {
+        self.secrets.get(alias).map(|secret| &secret.0[..])
+    }
 }
 
 /// Bytes that [`fmt::Debug`] does not print.
