@@ -41,9 +41,9 @@ fetch_jars() {
     work=$(mktemp -d "$cache/hadoop/.$version.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     write_pom "$version" >"$work/pom.xml"
-    mvn -B -q -Dstyle.color=never -f "$work/pom.xml" -Dmdep.outputFile="$work/order" -DoutputDirectory="$work/jars" \
-      "$MAVEN_DEPENDENCY_PLUGIN:copy-dependencies" "$MAVEN_DEPENDENCY_PLUGIN:build-classpath" >&2 ||
-      die "Maven could not fetch Hadoop $version (see above)"
+    mvn -B -q -f "$work/pom.xml" -Dmdep.outputFile="$work/order" -DoutputDirectory="$work/jars" \
+      "$MAVEN_DEPENDENCY_PLUGIN:copy-dependencies" "$MAVEN_DEPENDENCY_PLUGIN:build-classpath" >"$work/log" 2>&1 ||
+      die "Maven could not fetch Hadoop $version:"$'\n'"$(tail -n 20 "$work/log")"
     # build-classpath knows the order, copy-dependencies the place: join the two.
     # Hadoop 3.3.6 brings a second logging back end by way of ZooKeeper, which complains about the first.
     rm -f "$work"/jars/slf4j-log4j12-*.jar
@@ -83,10 +83,10 @@ POM
 # prepare [--version V]: jars, and a class-data archive of the classes that daemons and clients load, learnt
 # from a short-lived cluster. JVMs then map these classes instead of parsing and verifying them.
 prepare() {
-  local chosen=3.4.2 archive list
+  local chosen=3.4.2
   [[ ${1:-} == --*=* ]] && set -- "${1%%=*}" "${1#*=}"
   case ${1:-} in
-    --version) chosen=${2:?--version needs a value} ;;
+    --version) chosen=${2:-} ;;
     '') ;;
     *) misuse "prepare: no option '$1'" ;;
   esac
@@ -94,16 +94,15 @@ prepare() {
   rm -f "$archive"
   name=prepare-$$ record_classes=1
   up --version "$chosen" --nodes 1 --owner-pid $$ >/dev/null
-  list=$(mktemp)
-  trap "rm -f '$list'; down" EXIT
+  class_list=$(mktemp)
+  trap 'down; rm -f "$class_list"' EXIT
   (run_java -XX:DumpLoadedClassList="$dir/classes.client" org.apache.hadoop.fs.FsShell -ls / >/dev/null)
   # Numbers mean something within one list only; a class without one is found by its name.
-  sed '/^#/d; /source:/d; s/ id: [0-9]*$//' "$dir"/classes.* | sort -u >"$list"
+  sed '/^#/d; /source:/d; s/ id: [0-9]*$//' "$dir"/classes.* | sort -u >"$class_list"
   down
+  trap 'rm -f "$class_list" "$archive.new"' EXIT
   say "making the class-data archive of Hadoop $chosen"
-  "$java_home/bin/java" -Xshare:dump -XX:SharedClassListFile="$list" -XX:SharedArchiveFile="$archive.new" \
+  "$java_home/bin/java" -Xshare:dump -XX:SharedClassListFile="$class_list" -XX:SharedArchiveFile="$archive.new" \
     -Xlog:disable -Xlog:all=error:stderr -cp "$(<"$cache/hadoop/$chosen/classpath")"
   mv -f "$archive.new" "$archive"
-  trap - EXIT
-  rm -f "$list"
 }
