@@ -81,7 +81,8 @@ POM
 }
 
 # prepare [--version V]: jars, and a class-data archive of the classes that daemons and clients load, learnt
-# from a short-lived cluster. JVMs then map these classes instead of parsing and verifying them.
+# from a short-lived cluster. JVMs then map these classes instead of parsing and verifying them. Does nothing
+# when both are there.
 prepare() {
   local chosen=3.4.2
   [[ ${1:-} == --*=* ]] && set -- "${1%%=*}" "${1#*=}"
@@ -90,7 +91,14 @@ prepare() {
     '') ;;
     *) misuse "prepare: no option '$1'" ;;
   esac
+  check_version "$chosen"
+  check_machine
+  fetch_jars "$chosen"
   archive=$cache/hadoop/$chosen/classes.jsa
+  if archive_fits; then
+    say "jars and class-data archive of Hadoop $chosen are there"
+    return
+  fi
   rm -f "$archive"
   name=prepare-$$ record_classes=1
   up --version "$chosen" --nodes 1 --owner-pid $$ >/dev/null
@@ -105,4 +113,10 @@ prepare() {
   "$java_home/bin/java" -Xshare:dump -XX:SharedClassListFile="$class_list" -XX:SharedArchiveFile="$archive.new" \
     -Xlog:disable -Xlog:all=error:stderr -cp "$(<"$cache/hadoop/$chosen/classpath")"
   mv -f "$archive.new" "$archive"
+}
+
+# archive_fits: this JVM takes it. Another one, or with other jars, would ignore it.
+archive_fits() {
+  [[ -f $archive ]] && "$java_home/bin/java" -Xshare:on -XX:SharedArchiveFile="$archive" -Xlog:disable \
+    -cp "$(<"$cache/hadoop/$chosen/classpath")" -version >/dev/null 2>&1
 }
