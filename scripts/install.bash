@@ -5,6 +5,7 @@
 # is not bothered. Only what is missing comes from Debian, and only root can fetch it.
 
 missing_packages=()
+problems=() # what is missing and can not be installed from here
 
 say() { echo "$*" >&2; }
 die() {
@@ -40,12 +41,16 @@ want_java() {
   ((${major:-0} >= 17)) || missing_packages+=(openjdk-17-jdk-headless)
 }
 
+# install_missing: dies, naming everything that is missing, when that can not be mended here.
 install_missing() {
-  ((${#missing_packages[@]})) || return 0
-  command -v apt-get >/dev/null ||
-    die "this is no Debian: please install what these packages of Debian hold: ${missing_packages[*]}"
-  ((EUID == 0)) ||
-    die "missing, and only root can install it: apt-get install ${missing_packages[*]}"
+  local packages="${missing_packages[*]}"
+  if [[ -n $packages ]] && ! command -v apt-get >/dev/null; then
+    problems+=("this is no Debian: please install what these packages of Debian hold: $packages")
+  elif [[ -n $packages ]] && ((EUID != 0)); then
+    problems+=("missing, and only root can install it: apt-get install $packages")
+  fi
+  ((${#problems[@]} == 0)) || die "$(printf '%s\n' "${problems[@]}")"
+  [[ -n $packages ]] || return 0
   say "installing ${missing_packages[*]}"
   local log
   log=$(mktemp)
@@ -58,20 +63,22 @@ install_missing() {
   missing_packages=()
 }
 
-# check_rust [COMPONENT...]: Rust is not installed by us: Debian's is too old, and how to have it is the user's choice.
-check_rust() {
+# want_rust [COMPONENT...]: Rust is not installed by us: Debian's is too old, and how to have it is the user's choice.
+want_rust() {
   local wanted version component
   wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
   [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]] && PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
-  command -v cargo >/dev/null ||
-    die "Rust is missing: version $wanted or newer, from https://rustup.rs or your distribution"
-  version=$(cargo --version | sed 's/^cargo \([0-9.]*\).*/\1/')
-  [[ $(printf '%s\n' "$wanted" "$version" | sort -V | head -n 1) == "$wanted" ]] ||
-    die "Rust $version is too old: $wanted or newer is needed (rustup update stable)"
-  for component in "$@"; do
-    cargo "$component" --version >/dev/null 2>&1 ||
-      die "'cargo $component' is missing (rustup component add rustfmt clippy)"
-  done
+  version=$(cargo --version 2>/dev/null | sed 's/^cargo \([0-9.]*\).*/\1/') || true
+  if [[ -z $version ]]; then
+    problems+=("Rust is missing: version $wanted or newer, from https://rustup.rs or your distribution")
+  elif [[ $(printf '%s\n' "$wanted" "$version" | sort -V | head -n 1) != "$wanted" ]]; then
+    problems+=("Rust $version is too old: $wanted or newer is needed (rustup update stable)")
+  else
+    for component in "$@"; do
+      cargo "$component" --version >/dev/null 2>&1 ||
+        problems+=("'cargo $component' is missing: rustup component add rustfmt clippy")
+    done
+  fi
 }
 
 # minutes_since TIME: as minutes:seconds; TIME is an earlier $SECONDS.

@@ -54,13 +54,13 @@ start_daemon() {
     die "host '$host' has no $daemon; daemons are:"$'\n'"$(daemon_hosts)"
   is_running "$host" "$daemon" && die "$daemon on '$host' is running already"
   read_host "$host"
-  enter "$host_pid"
+  # An empty working directory of its own: a NodeManager deletes relative paths there.
+  mkdir -p "$dir/run" "$dir/work/$host.$daemon" "$dir/data/$host/java"
+  enter "$host_pid" "$dir/work/$host.$daemon"
   java_command "$dir/conf-$host" INFO
   ((record_classes)) && java+=("-XX:DumpLoadedClassList=$dir/classes.$host.$daemon")
-  mkdir -p "$dir/run" "$dir/work/$host.$daemon" "$dir/data/$host/java"
-  # An empty working directory of its own: a NodeManager deletes relative paths there. Default signals: what a
-  # background job of a shell ignores, containers would ignore too.
-  setsid "${entering[@]}" env --chdir="$dir/work/$host.$daemon" --default-signal=INT,QUIT \
+  # Default signals: what a background job of a shell ignores, containers would ignore too.
+  setsid "${entering[@]}" --default-signal=INT,QUIT \
     HADOOP_CONF_DIR="$dir/conf" YARN_CONF_DIR="$dir/conf" JAVA_HOME="$java_home" \
     "${java[@]}" -Djava.io.tmpdir="$dir/data/$host/java" "$class" \
     </dev/null >>"$log_dir/$host.$daemon.log" 2>&1 &

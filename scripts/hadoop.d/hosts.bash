@@ -26,12 +26,13 @@ read_host() {
   is_alive "$host_pid" "$started" || die "host '$1' of cluster '$name' is gone: scripts/hadoop --name $name down"
 }
 
-# enter PID: sets the array `entering`, a command prefix that goes into the namespaces of PID.
+# enter PID [FOLDER]: sets the array `entering`, a command prefix that goes into the namespaces of PID, and to FOLDER.
 enter() {
-  entering=(nsenter --target "$1" --net --uts --mount)
+  # --root: inside a chroot, entering mounts alone would lead out of it.
+  entering=(nsenter --target "$1" --net --uts --mount --root)
   # The keeper is inside its user namespace already, and the kernel refuses to enter that again.
   ((rootless && !inside)) && entering+=(--user --preserve-credentials)
-  entering+=(--)
+  entering+=(-- env --chdir="${2:-/}")
 }
 
 # ---- by the keeper, inside the switch's namespace ----
