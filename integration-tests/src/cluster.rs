@@ -166,7 +166,8 @@ impl Cluster {
         Ok(self.manage("fs", arguments)?.stdout)
     }
 
-    /// GET from the ResourceManager's web services, such as `/ws/v1/cluster/nodes`.
+    /// GET from the ResourceManager's web services, such as `/ws/v1/cluster/nodes`; from other daemons with the
+    /// whole address, such as `http://node1:8042/ws/v1/node/containers`.
     pub fn rest(&self, path: &str) -> Result<serde_json::Value> {
         let body = self.manage("rest", &[path])?.stdout;
         serde_json::from_str(&body).map_err(|source| ClusterError::Json { path: path.into(), source })

@@ -86,15 +86,15 @@ kill_daemon() {
 }
 
 # web METHOD HOST:PORT PATH: body of an HTTP answer; fails unless the status is 2xx. Inside the switch only.
-web() { timeout 10 bash "$here/hadoop.d/http" "$1" "${2%:*}" "${2##*:}" "$3" 2>/dev/null; }
+web() { timeout 10 bash "$here/hadoop.d/http" "$1" "${2%:*}" "${2##*:}" "$3"; }
 
 live_datanodes() {
-  web GET "$master:$NAMENODE_HTTP_PORT" '/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState' |
+  web GET "$master:$NAMENODE_HTTP_PORT" '/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState' 2>/dev/null |
     tr -d ' ' | awk -F'[:,]' '/"NumLiveDataNodes"/ {n = $2} /"FSState":"Operational"/ {ok = 1} END {print ok ? n + 0 : 0}'
 }
 
 active_nodemanagers() {
-  web GET "$master:$RM_HTTP_PORT" /ws/v1/cluster/metrics |
+  web GET "$master:$RM_HTTP_PORT" /ws/v1/cluster/metrics 2>/dev/null |
     sed -n 's/.*"activeNodes":\([0-9]*\).*/\1/p'
 }
 

@@ -93,8 +93,9 @@ plug_host() {
 
 # in_switch CMD...: runs it where the switch is.
 in_switch() {
-  local keeper_pid started entering
-  read -r keeper_pid started <"$dir/keeper"
+  local keeper_pid entering
+  is_kept || die "cluster '$name' lost its keeper: scripts/hadoop --name $name down"
+  read -r keeper_pid _ <"$dir/keeper"
   enter "$keeper_pid"
   "${entering[@]}" "$@"
 }
