@@ -63,7 +63,8 @@ pub enum ClusterError {
 /// A result of this fixture.
 pub type Result<T> = std::result::Result<T, ClusterError>;
 
-/// How a cluster is to be. The default is what most tests want: Hadoop 3.4.2, two nodes.
+/// How a cluster is to be. The default is what most tests want: two nodes, Hadoop 3.4.2 or what
+/// `RINGSPIN_TEST_HADOOP` names (`scripts/test --hadoop`).
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Hadoop version.
@@ -78,7 +79,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { version: "3.4.2".into(), nodes: 2, hosts: Vec::new(), settings: Vec::new() }
+        let version = std::env::var("RINGSPIN_TEST_HADOOP").unwrap_or_else(|_| "3.4.2".into());
+        Options { version, nodes: 2, hosts: Vec::new(), settings: Vec::new() }
     }
 }
 
@@ -197,6 +199,16 @@ impl Cluster {
     /// Limits what a host sends and receives, such as `100mbit`; `off` ends it.
     pub fn limit(&self, host: &str, rate: &str) -> Result<()> {
         self.manage("limit", &[host, rate]).map(drop)
+    }
+
+    /// What else runs on a host than Hadoop's daemons, such as containers: process id and command line.
+    pub fn processes(&self, host: &str) -> Result<Vec<(u32, String)>> {
+        let printed = self.manage("ps", &[host])?.stdout;
+        let parse = |line: &str| {
+            let (pid, command) = line.split_once(' ')?;
+            Some((pid.parse().ok()?, command.to_string()))
+        };
+        Ok(printed.lines().map(|line| parse(line).expect("`scripts/hadoop ps` prints PID COMMAND")).collect())
     }
 
     /// States of the nodes as the ResourceManager sees them: host name and `RUNNING`, `LOST` ..., sorted.

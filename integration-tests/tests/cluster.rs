@@ -79,6 +79,8 @@ fn signals_and_status_are_those_of_the_command_itself() {
         let name = std::fs::read_to_string(format!("/proc/{}/comm", sleeping.pid())).ok()?;
         (name.trim() == "sleep").then_some(())
     });
+    assert_eq!(cluster.processes("node1").unwrap(), [(sleeping.pid(), "sleep 60".to_string())]);
+    assert_eq!(cluster.processes("node2").unwrap(), []);
     sleeping.signal("TERM");
     assert_eq!(sleeping.wait(Duration::from_secs(10)).unwrap().status.signal(), Some(15));
     // A grandchild holds the output open: the limit holds all the same.
