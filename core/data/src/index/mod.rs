@@ -118,6 +118,20 @@ impl DatasetIndex {
         self.chunks.partition_point(|chunk| chunk.first_record <= record).saturating_sub(1)
     }
 
+    /// An index over one file that does not exist.
+    #[cfg(test)]
+    pub(crate) fn for_tests(schema: RecordSchema, codec: Codec, chunks: Vec<Chunk>) -> DatasetIndex {
+        let file = DataFile {
+            location: Location::local("/none".as_ref()).unwrap(),
+            size: chunks.iter().map(|chunk| chunk.bytes).sum(),
+            compressed: false,
+            first_record: 0,
+            records: chunks.iter().map(|chunk| u64::from(chunk.records)).sum(),
+            labels: None,
+        };
+        DatasetIndex { schema, codec, files: vec![file], chunks }
+    }
+
     /// Puts chunks of files one after the other and numbers the records.
     fn new(
         schema: RecordSchema,
@@ -246,4 +260,4 @@ fn split(range: Range<u64>, piece: u64) -> impl Iterator<Item = Range<u64>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
