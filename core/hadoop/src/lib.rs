@@ -10,3 +10,5 @@
 pub mod credentials;
 pub mod ids;
 pub mod ipc;
+pub mod logs;
+pub mod yarn;

@@ -13,3 +13,4 @@ pub mod proto;
 pub mod report;
 pub mod resource;
 pub mod submission;
+pub mod web;
