@@ -241,7 +241,7 @@ pub struct ApplicationReport {
     /// Milliseconds since 1970; 0: not ended.
     pub finish_time_ms: i64,
     /// Containers it holds, the AM's included.
-    pub used_containers: i32,
+    pub used_containers: u32,
     /// What they use.
     pub used: Resource,
     /// Log aggregation.
@@ -378,7 +378,7 @@ impl ApplicationReport {
             rpc_port: message.rpc_port.unwrap_or(-1),
             start_time_ms: message.start_time.unwrap_or(0),
             finish_time_ms: message.finish_time.unwrap_or(0),
-            used_containers: usage.and_then(|u| u.num_used_containers).unwrap_or(0),
+            used_containers: usage.and_then(|u| u32::try_from(u.num_used_containers?).ok()).unwrap_or(0),
             used: usage.map(|u| resource(&u.used_resources)).unwrap_or_default(),
             logs: message.log_aggregation_status.map(LogAggregation::from_number),
         })
