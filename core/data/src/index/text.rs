@@ -157,13 +157,12 @@ pub(super) fn tasks(survey: &Survey) -> Vec<IndexTask> {
     let mut tasks = Vec::new();
     for (number, surveyed) in survey.files.iter().enumerate() {
         let file = &surveyed.file;
-        let range = surveyed.data_offset..file.size;
         // A compressed file is one task and, as it can only be read as a whole, one chunk.
-        let (ranges, chunk_bytes) = match file.compressed {
-            true => (vec![range.start..gzip::INFLATED_BYTES_LIMIT], u64::MAX),
-            false => (split(range, TASK_BYTES.max(survey.chunk_bytes)).collect(), survey.chunk_bytes),
+        let (end, task_bytes, chunk_bytes) = match file.compressed {
+            true => (gzip::INFLATED_BYTES_LIMIT, gzip::INFLATED_BYTES_LIMIT, u64::MAX),
+            false => (file.size, TASK_BYTES.max(survey.chunk_bytes), survey.chunk_bytes),
         };
-        for range in ranges {
+        for range in split(surveyed.data_offset..end, task_bytes) {
             tasks.push(IndexTask {
                 task: tasks.len(),
                 file: file.location.clone(),

@@ -287,9 +287,13 @@ impl HdfsFiles {
         Ok((reader, generation, true))
     }
 
-    fn forget_reader(&self, target: &Location) {
+    /// Closes what is open at a path and below it.
+    fn forget_readers(&self, target: &Location) {
         if let Some(service) = self.services().get_mut(target.authority()) {
-            service.readers.remove(target.path());
+            let below = |path: &str| {
+                path.strip_prefix(target.path()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            service.readers.retain(|path, _| !below(path));
         }
     }
 
@@ -301,7 +305,7 @@ impl HdfsFiles {
         };
         if missing(&reader) && !fresh {
             // The file may have been replaced by a longer one since it was opened.
-            self.forget_reader(&target);
+            self.forget_readers(&target);
             (reader, generation, _) = self.reader(at, &target).await?;
         }
         if missing(&reader) {
@@ -311,7 +315,7 @@ impl HdfsFiles {
         }
         let result = self.read_packets(at, (&target, generation), &reader, (offset, len)).await;
         if result.is_err() {
-            self.forget_reader(&target);
+            self.forget_readers(&target);
         }
         result
     }
@@ -370,12 +374,14 @@ impl HdfsFiles {
             let detail = format!("{to} is on another NameNode");
             return Err(StorageError::new(Kind::Other, "rename", from, detail));
         }
+        let new_path = target.path();
         let result = self
             .namenode("rename", from, |client, path| async move {
-                client.rename(&path, target.path(), overwrite).await
+                client.rename(&path, new_path, overwrite).await
             })
             .await;
-        self.forget_reader(&source);
+        self.forget_readers(&source);
+        self.forget_readers(&target);
         result.map_err(|error| match error.kind {
             Kind::AlreadyExists => StorageError::new(error.kind, "rename a file to", to, error.detail),
             _ => StorageError { detail: format!("{} (new name {to})", error.detail), ..error },
@@ -386,6 +392,7 @@ impl HdfsFiles {
         let result = self
             .namenode("delete", at, |client, path| async move { client.delete(&path, recursive).await })
             .await;
+        self.forget_readers(&self.target("delete", at)?);
         result.map_err(|error| match error.kind {
             Kind::AlreadyExists => StorageError { kind: Kind::Other, ..error },
             _ => error,

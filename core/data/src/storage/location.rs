@@ -82,13 +82,19 @@ impl Location {
             ("", _) if base.scheme == scheme => base.authority.clone(),
             ("", _) => {
                 return Err(format!(
-                    "{text}: no NameNode or name service given, and the default file system is {base}"
+                    "{text}: no NameNode or name service given, and the default file system is {base}; set \
+                     fs.defaultFS or write hdfs://host:port/…"
                 ));
             }
             (authority, _) => authority.to_string(),
         };
         let path = if path.is_empty() { "/" } else { path };
         Ok(Location { scheme, authority, path: normalise(path)? })
+    }
+
+    /// Whether a text starts with this location's scheme.
+    pub(crate) fn is_scheme_of(&self, text: &str) -> bool {
+        split_scheme(text).is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case(self.scheme.name()))
     }
 
     /// The file system.

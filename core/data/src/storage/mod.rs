@@ -148,13 +148,18 @@ impl Storage {
         }))
     }
 
-    /// Reads a URI or path as a user wrote it.
+    /// Reads a URI or path as a user wrote it. `hdfs:///x` is on `fs.defaultFS`, also where plain paths are files
+    /// of this machine.
     ///
     /// # Errors
     /// Kind `Other` when the text is no location.
     pub fn locate(&self, text: &str) -> Result<Location> {
         let base = &self.0.options.base;
-        Location::parse(text, base).map_err(|error| StorageError {
+        let config = self.0.options.hdfs.as_ref().map(|hdfs| &hdfs.config);
+        let default_fs = config.and_then(|config| config.get("fs.defaultFS"));
+        let default_fs = default_fs.and_then(|uri| Location::parse(uri, base).ok());
+        let by_default = default_fs.filter(|default_fs| default_fs.is_scheme_of(text));
+        Location::parse(text, by_default.as_ref().unwrap_or(base)).map_err(|error| StorageError {
             uri: format!("\"{text}\""),
             ..StorageError::new(StorageErrorKind::Other, "use", base, error)
         })
