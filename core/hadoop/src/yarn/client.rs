@@ -3,6 +3,7 @@
 //! One [`YarnClient`] serves a whole process. It does not stage files, build launch contexts or print; it
 //! never waits without a deadline.
 
+use super::call;
 use super::proto;
 use super::report::{
     ApplicationReport, ApplicationState, AttemptReport, ClusterMetrics, ContainerReport, NodeReport,
@@ -120,7 +121,7 @@ impl YarnClient {
         const METHOD: &str = "getNewApplication";
         // A second id does no harm: unused ones vanish.
         let answer: proto::GetNewApplicationResponse =
-            self.rm.call(METHOD, &proto::GetNewApplicationRequest {}, true).await?;
+            call(&self.rm, METHOD, &proto::GetNewApplicationRequest {}, true).await?;
         let id = answer.application_id.and_then(|id| id.plain());
         Ok(NewApplication {
             id: id.ok_or(YarnError::Incomplete { method: METHOD, field: "the application id" })?,
@@ -171,7 +172,8 @@ impl YarnClient {
         request: &proto::SubmitApplicationRequest,
     ) -> Result<(), YarnError> {
         // Submitting the same id twice is fine with the ResourceManager.
-        match self.rm.call::<_, proto::SubmitApplicationResponse>("submitApplication", request, true).await {
+        match call::<_, proto::SubmitApplicationResponse>(&self.rm, "submitApplication", request, true).await
+        {
             Ok(_) => Ok(()),
             Err(IpcError::Remote { exception, .. }) => Err(refused(&id, exception.message)),
             Err(error) => Err(error.into()),
@@ -183,7 +185,7 @@ impl YarnClient {
         const METHOD: &str = "getApplicationReport";
         let request = proto::GetApplicationReportRequest { application_id: Some(id.into()) };
         let answer: proto::GetApplicationReportResponse =
-            self.rm.call(METHOD, &request, true).await.map_err(|e| about(id, e))?;
+            call(&self.rm, METHOD, &request, true).await.map_err(|e| about(id, e))?;
         let report = answer.application_report.as_ref().and_then(ApplicationReport::from_proto);
         report.ok_or(YarnError::Incomplete { method: METHOD, field: "the report" })
     }
@@ -202,7 +204,8 @@ impl YarnClient {
             application_tags: filter.tags.iter().map(|tag| tag.to_ascii_lowercase()).collect(),
             scope: None,
         };
-        let answer: proto::GetApplicationsResponse = self.rm.call("getApplications", &request, true).await?;
+        let answer: proto::GetApplicationsResponse =
+            call(&self.rm, "getApplications", &request, true).await?;
         Ok(answer.applications.iter().filter_map(ApplicationReport::from_proto).collect())
     }
 
@@ -215,7 +218,7 @@ impl YarnClient {
         let begun = Instant::now();
         loop {
             let answer: proto::KillApplicationResponse =
-                self.rm.call("forceKillApplication", &request, true).await.map_err(|e| about(id, e))?;
+                call(&self.rm, "forceKillApplication", &request, true).await.map_err(|e| about(id, e))?;
             if answer.is_kill_completed == Some(true) {
                 return Ok(());
             }
@@ -231,7 +234,7 @@ impl YarnClient {
     pub async fn attempts(&self, id: ApplicationId) -> Result<Vec<AttemptReport>, YarnError> {
         let request = proto::GetApplicationAttemptsRequest { application_id: Some(id.into()) };
         let answer: proto::GetApplicationAttemptsResponse =
-            self.rm.call("getApplicationAttempts", &request, true).await.map_err(|e| about(id, e))?;
+            call(&self.rm, "getApplicationAttempts", &request, true).await.map_err(|e| about(id, e))?;
         let mut attempts: Vec<_> =
             answer.application_attempts.iter().filter_map(AttemptReport::from_proto).collect();
         attempts.sort_by_key(|attempt| attempt.id);
@@ -242,7 +245,7 @@ impl YarnClient {
     pub async fn containers(&self, id: ApplicationAttemptId) -> Result<Vec<ContainerReport>, YarnError> {
         let request = proto::GetContainersRequest { application_attempt_id: Some(id.into()) };
         let answer: proto::GetContainersResponse =
-            self.rm.call("getContainers", &request, true).await.map_err(|e| about(id.application, e))?;
+            call(&self.rm, "getContainers", &request, true).await.map_err(|e| about(id.application, e))?;
         let mut containers: Vec<_> =
             answer.containers.iter().filter_map(ContainerReport::from_proto).collect();
         containers.sort_by_key(|container| container.id);
@@ -254,7 +257,7 @@ impl YarnClient {
         let states = if states.is_empty() { NodeState::KNOWN } else { states };
         let node_states = states.iter().map(|state| state.number()).collect();
         let answer: proto::GetClusterNodesResponse =
-            self.rm.call("getClusterNodes", &proto::GetClusterNodesRequest { node_states }, true).await?;
+            call(&self.rm, "getClusterNodes", &proto::GetClusterNodesRequest { node_states }, true).await?;
         Ok(answer.node_reports.iter().filter_map(NodeReport::from_proto).collect())
     }
 
@@ -267,7 +270,7 @@ impl YarnClient {
             recursive: Some(true),
         };
         let what = || format!("queue {name:?}");
-        match self.rm.call::<_, proto::GetQueueInfoResponse>("getQueueInfo", &request, true).await {
+        match call::<_, proto::GetQueueInfoResponse>(&self.rm, "getQueueInfo", &request, true).await {
             Ok(answer) => match answer.queue_info {
                 Some(info) => Ok(QueueReport::from_proto(&info)),
                 None => Err(YarnError::Refused { what: what(), message: "there is no such queue".into() }),
@@ -284,7 +287,7 @@ impl YarnClient {
     pub async fn delegation_token(&self, renewer: &str) -> Result<Token, YarnError> {
         const METHOD: &str = "getDelegationToken";
         let request = proto::GetDelegationTokenRequest { renewer: renewer.to_owned() };
-        let answer: proto::GetDelegationTokenResponse = self.rm.call(METHOD, &request, false).await?;
+        let answer: proto::GetDelegationTokenResponse = call(&self.rm, METHOD, &request, false).await?;
         let token = answer.token.map(Token::from);
         token.ok_or(YarnError::Incomplete { method: METHOD, field: "the token" })
     }
@@ -293,7 +296,7 @@ impl YarnClient {
     pub async fn metrics(&self) -> Result<ClusterMetrics, YarnError> {
         const METHOD: &str = "getClusterMetrics";
         let answer: proto::GetClusterMetricsResponse =
-            self.rm.call(METHOD, &proto::GetClusterMetricsRequest {}, true).await?;
+            call(&self.rm, METHOD, &proto::GetClusterMetricsRequest {}, true).await?;
         let metrics = answer.cluster_metrics.as_ref().map(ClusterMetrics::from);
         metrics.ok_or(YarnError::Incomplete { method: METHOD, field: "the metrics" })
     }

@@ -358,7 +358,7 @@ where
 {
     let mut tries = 1;
     loop {
-        match rm.call(method, request, true).await {
+        match crate::yarn::call(rm, method, request, true).await {
             Err(IpcError::InvalidToken { .. }) if tries < MAX_TOKEN_TRIES => {
                 tries += 1;
                 tokio::time::sleep(TOKEN_RETRY_DELAY).await;
@@ -385,7 +385,7 @@ fn refused(exception: &RemoteException) -> RmError {
 }
 
 fn ended(error: IpcError) -> RmError {
-    match error.last_attempt() {
+    match &error {
         IpcError::InvalidToken { exception, .. } => RmError::AttemptGone(exception.message.clone()),
         IpcError::Remote { exception, .. } => refused(exception),
         _ => error.into(),
