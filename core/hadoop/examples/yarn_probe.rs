@@ -8,7 +8,8 @@
 //! ```
 //!
 //! PLAN is words, one a container: `[host[!]=]command`, `host` preferred, `host!` required; or `keep` (containers
-//! outlive the AM), `wait` (return without waiting for the end), `finish=failed`.
+//! outlive the AM), `wait` (return without waiting for the end), `finish=failed`, `queue:NAME`, `label:NAME`,
+//! `am:MIB`.
 
 use ringspin_hadoop::credentials::{Credentials, kind};
 use ringspin_hadoop::ids::{ApplicationId, ContainerId};
@@ -75,7 +76,11 @@ async fn submit(rm: &str, file: LocalResource, plan: &[&str]) -> Outcome {
     let command = Command::new("./probe").arg("am").arg(rm).args(plan.iter().copied());
     let launch =
         LaunchContext::new(command).resource("probe", file).variable("GREETING", "{{\"$HOME\" `x` '}}");
+    let option = |name: &str| plan.iter().find_map(|word| word.strip_prefix(name));
     let submission = Submission {
+        queue: option("queue:").map(str::to_owned),
+        node_label: option("label:").map(str::to_owned),
+        am: Resource::new(option("am:").unwrap_or("128").parse()?, 1),
         tags: vec!["Probe".into()],
         keep_containers: plan.contains(&"keep"),
         ..Submission::new("yarn probe", Resource::new(128, 1), launch)
@@ -167,6 +172,12 @@ fn aggregated(path: &str) -> Outcome {
     Ok(())
 }
 
+fn is_option(word: &str) -> bool {
+    let prefixes = ["queue:", "label:", "am:"];
+    ["keep", "wait", "finish=failed"].contains(&word)
+        || prefixes.iter().any(|prefix| word.starts_with(prefix))
+}
+
 /// One wanted container: command, host, and whether the host is required.
 fn wanted<'a>(word: &'a str) -> (&'a str, Option<(&'a str, bool)>) {
     match word.split_once('=') {
@@ -199,7 +210,7 @@ async fn master(rm: &str, plan: &[&str]) -> Outcome {
         Work { nodes: NodeManagers::new(NmOptions::default()), waiting: BTreeMap::new(), running: 0 };
     let mut next = AskId::first(attempt);
     let first_attempt = attempt.attempt == 1 || !plan.contains(&"keep");
-    for word in plan.iter().filter(|w| !["keep", "wait", "finish=failed"].contains(w) && first_attempt) {
+    for word in plan.iter().filter(|word| first_attempt && !is_option(word)) {
         let (command, host) = wanted(word);
         let mut ask = Ask::anywhere(1, Resource::new(64, 1), 1);
         if let Some((host, required)) = host {
