@@ -1,2 +1,5 @@
-//! The `ringspin` executable.
-fn main() {}
+//! The `ringspin` executable: the library's commands with everything that is built in.
+
+fn main() -> std::process::ExitCode {
+    ringspin::App::new().main()
+}

@@ -1,0 +1,110 @@
+//! One start of a worker, from the container to its end.
+
+use std::time::Duration;
+
+/// How far a start has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotState {
+    /// The container is ours and is being started.
+    Launching,
+    /// The worker has connected.
+    Connected,
+    /// It counts records.
+    Scanning,
+    /// It has a rank and joins the ring.
+    Assigned,
+    /// It trains.
+    Joined,
+    /// It has made all steps.
+    Done,
+    /// The container has ended or was given back.
+    Gone,
+}
+
+impl SlotState {
+    /// Whether the worker has a control connection in this state.
+    pub fn is_connected(self) -> bool {
+        !matches!(self, SlotState::Launching | SlotState::Gone)
+    }
+
+    /// The state in a word, for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            SlotState::Launching => "starting",
+            SlotState::Connected => "connected",
+            SlotState::Scanning => "scanning",
+            SlotState::Assigned => "joining",
+            SlotState::Joined => "training",
+            SlotState::Done => "done",
+            SlotState::Gone => "gone",
+        }
+    }
+}
+
+/// One start of a worker.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// Container it runs in.
+    pub container: String,
+    /// Host of the container.
+    pub host: String,
+    /// Where its logs can be read.
+    pub log_url: Option<String>,
+    /// How far it has come.
+    pub state: SlotState,
+    /// `host:port` of its ring listener.
+    pub ring_address: String,
+    /// Rank in the ring.
+    pub rank: Option<usize>,
+    /// When the container became ours.
+    pub allocated_at: Duration,
+    /// When it was last heard of.
+    pub heard_at: Duration,
+    /// Steps it has committed.
+    pub step: u64,
+    /// Its memory, bytes.
+    pub resident_bytes: u64,
+    /// What it says it does.
+    pub doing: String,
+    /// Whether it has reported a failure: its end is then no news.
+    pub failed: bool,
+    /// Whether its connection has ended while it was needed.
+    pub disconnected: bool,
+}
+
+impl Slot {
+    /// A container that has just become ours.
+    pub(super) fn new(container: String, host: String, log_url: Option<String>, now: Duration) -> Self {
+        Slot {
+            container,
+            host,
+            log_url,
+            state: SlotState::Launching,
+            ring_address: String::new(),
+            rank: None,
+            allocated_at: now,
+            heard_at: now,
+            step: 0,
+            resident_bytes: 0,
+            doing: String::new(),
+            failed: false,
+            disconnected: false,
+        }
+    }
+
+    /// `rank 1 on node2 (container_…)`: what a diagnosis calls it.
+    pub fn describe(&self) -> String {
+        match self.rank {
+            Some(rank) => format!("rank {rank} on {} ({})", self.host, self.container),
+            None => format!("worker on {} ({})", self.host, self.container),
+        }
+    }
+
+    /// The same with the place of its log.
+    pub fn describe_with_log(&self) -> String {
+        match &self.log_url {
+            Some(url) => format!("{}, log: {url}", self.describe()),
+            None => self.describe(),
+        }
+    }
+}

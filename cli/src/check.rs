@@ -1,0 +1,123 @@
+//! A job checked before it runs: every mistake of the job file together, then those that only the data shows.
+
+use crate::args::{Format, JobShowArgs};
+use crate::exit::{CommandError, Exit};
+use crate::job_args;
+use crate::results::{Results, print_line};
+use ringspin_container::train::build_model;
+use ringspin_data::index::Survey;
+use ringspin_data::storage::Storage;
+use ringspin_job::{JobSpec, Settings, keys};
+use ringspin_nn::{Model, Registry};
+
+/// Resolves a job, components included.
+///
+/// # Errors
+/// All mistakes, one a line.
+pub fn resolve(settings: Settings, registry: &Registry) -> Result<JobSpec, CommandError> {
+    JobSpec::resolve_checked(settings, |spec, problems| {
+        registry.check_optimizer(&spec.optimizer, problems);
+        registry.check_schedule(&spec.schedule, problems);
+    })
+    .map_err(|problems| CommandError::usage(problems.to_string()))
+}
+
+/// What the data shows of a job before it runs.
+pub struct Checked {
+    /// The model, built for the input's records.
+    pub model: Model,
+    /// Records of the training data, where they are known without counting.
+    pub survey: Survey,
+}
+
+/// Looks at input and output, and builds the model.
+///
+/// # Errors
+/// The input is missing or wrong, the output is there already, the model does not fit.
+pub async fn against_data(storage: &Storage, job: &JobSpec, registry: &Registry) -> Result<Checked, CommandError> {
+    let survey = Survey::take(storage, &job.input).await.map_err(refused)?;
+    if let Some(validation) = &job.validation {
+        let other = Survey::take(storage, &validation.input).await.map_err(refused)?;
+        if other.schema.shape != survey.schema.shape {
+            let message = format!(
+                "validation data has records of shape {:?}, training data of {:?}",
+                other.schema.shape, survey.schema.shape
+            );
+            return Err(CommandError::refused(message));
+        }
+    }
+    let model = build_model(registry, job, &survey.schema.shape).map_err(|error| CommandError::usage(error.message))?;
+    check_output(storage, job).await?;
+    Ok(Checked { model, survey })
+}
+
+async fn check_output(storage: &Storage, job: &JobSpec) -> Result<(), CommandError> {
+    let at = storage.locate(&job.output.path).map_err(refused)?;
+    if !job.output.overwrite && storage.exists(&at).await.map_err(refused)? {
+        let message = format!("the output {at} exists already; choose another (--output) or give --overwrite");
+        return Err(CommandError::refused(message));
+    }
+    Ok(())
+}
+
+fn refused(error: impl std::fmt::Display) -> CommandError {
+    CommandError::refused(error.to_string())
+}
+
+/// `ringspin job show`.
+///
+/// # Errors
+/// The job is wrong, or stdout can not be written.
+pub fn show(args: JobShowArgs, registry: &Registry) -> Result<Exit, CommandError> {
+    let typed = job_args::read(&args.job)?;
+    let rows: Vec<_> = typed.settings.iter().collect();
+    resolve(typed.settings, registry)?;
+    let format = typed.format.unwrap_or(args.format);
+    let width = rows.iter().map(|(key, setting)| key.len() + setting.value.to_string().len()).max().unwrap_or(0);
+    let mut text = String::new();
+    let mut results = Results::new();
+    for (key, setting) in rows {
+        let line = format!("{key} = {}", setting.value);
+        text.push_str(&format!("{line:<width$}  # {}\n", setting.origin, width = width.min(60) + 3));
+        let value = serde_json::json!({ "value": setting.value.to_string(), "origin": setting.origin.to_string() });
+        results = match format {
+            Format::Json => results.with(&key, value),
+            _ => results.with(&key, setting.value.to_string()),
+        };
+    }
+    results.print(format, &text)?;
+    Ok(Exit::Success)
+}
+
+/// `ringspin job defaults`.
+///
+/// # Errors
+/// stdout can not be written.
+pub fn defaults(registry: &Registry) -> Result<Exit, CommandError> {
+    print_line(keys::defaults_toml(&component_docs(registry)).trim_end())?;
+    Ok(Exit::Success)
+}
+
+/// The parameters of everything that is chosen by name, as comments of a job file.
+pub fn component_docs(registry: &Registry) -> String {
+    let mut text = String::new();
+    let kinds = [
+        ("model", "name", registry.models().describe()),
+        ("model.layers", "type", registry.layers().describe()),
+        ("loss", "name", registry.losses().describe()),
+        ("optimizer", "name", registry.optimizers().describe()),
+        ("schedule", "name", registry.schedules().describe()),
+    ];
+    for (table, selector, entries) in kinds {
+        for entry in entries {
+            let header = if table == "model.layers" { format!("[[{table}]]") } else { format!("[{table}]") };
+            text.push_str(&format!("# {}\n# {header}\n# {selector} = \"{}\"\n", entry.doc, entry.name));
+            for parameter in entry.params {
+                let (name, default, doc) = (parameter.name, parameter.default, parameter.doc);
+                text.push_str(&format!("# {name} = {default}  # {doc}\n"));
+            }
+            text.push('\n');
+        }
+    }
+    text
+}

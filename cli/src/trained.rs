@@ -1,0 +1,141 @@
+//! Commands that use a trained model: `evaluate` and `predict`.
+
+use crate::args::{EvaluateArgs, Format, JobArgs, PredictArgs};
+use crate::exit::{CommandError, Exit};
+use crate::job_args;
+use crate::progress::describe;
+use crate::results::Results;
+use crate::surroundings::{Base, Surroundings};
+use ringspin_container::Misfortune;
+use ringspin_container::inference::{Inference, Loaded};
+use ringspin_data::output::{Begun, Output, Owner};
+use ringspin_data::storage::Storage;
+use ringspin_job::{InputSpec, Value};
+use ringspin_nn::Registry;
+use std::path::Path;
+use tokio::runtime::Handle;
+
+/// `ringspin evaluate`.
+///
+/// # Errors
+/// The model or the data can not be read, or do not fit each other.
+pub async fn evaluate(args: EvaluateArgs, surroundings: &Surroundings, registry: &Registry) -> Result<Exit, CommandError> {
+    let (storage, loaded, format) =
+        load(&args.model, args.cluster.hadoop_conf_dir.as_deref(), surroundings, registry).await.map(|(s, l)| (s, l, args.format))?;
+    let (input, typed_format, _) = data(&args.job, &loaded, &storage)?;
+    let threads = threads(args.threads);
+    let mut inference = Inference::open(&storage, loaded, &input, threads, Handle::current()).await.map_err(refused)?;
+    let metrics = wait(move || inference.evaluate()).await?;
+    let results = Results::new()
+        .with("records", metrics.records)
+        .with("loss", metrics.loss)
+        .with_some("accuracy", metrics.top1)
+        .with_some("top5", metrics.top5);
+    let text = format!("{} records: {}", metrics.records, describe(&metrics));
+    results.print(format.or(typed_format).unwrap_or(Format::Text), &text)?;
+    Ok(Exit::Success)
+}
+
+/// `ringspin predict`.
+///
+/// # Errors
+/// As [`evaluate`], or the predictions can not be written.
+pub async fn predict(args: PredictArgs, surroundings: &Surroundings, registry: &Registry) -> Result<Exit, CommandError> {
+    let (storage, loaded) = load(&args.model, args.cluster.hadoop_conf_dir.as_deref(), surroundings, registry).await?;
+    let (input, typed_format, output) = data(&args.job, &loaded, &storage)?;
+    let Some(path) = output else {
+        return Err(CommandError::usage("predict needs a folder for the predictions: --output"));
+    };
+    let target = storage.locate(&path).map_err(refused)?;
+    let owner = Owner { job: format!("predict-{}", std::process::id()), attempt: 1 };
+    let begun = Output::begin(&storage, &target, args.job.overwrite, owner).await.map_err(refused)?;
+    let Begun::Fresh(output) = begun else {
+        return Err(CommandError::internal("another process of the same number has written this output"));
+    };
+    let written = write(&storage, loaded, &input, threads(args.threads), &output).await;
+    let records = match written {
+        Ok(records) => {
+            output.commit().await.map_err(refused)?;
+            records
+        }
+        Err(error) => {
+            if let Err(litter) = output.abort().await {
+                tracing::warn!("{litter}");
+            }
+            return Err(error);
+        }
+    };
+    let target = target.to_string();
+    let results = Results::new().with("records", records).with("output", target.as_str());
+    results.print(args.format.or(typed_format).unwrap_or(Format::Text), &format!("{records} predictions are in {target}"))?;
+    Ok(Exit::Success)
+}
+
+async fn write(
+    storage: &Storage,
+    loaded: Loaded,
+    input: &InputSpec,
+    threads: usize,
+    output: &Output,
+) -> Result<u64, CommandError> {
+    let mut inference = Inference::open(storage, loaded, input, threads, Handle::current()).await.map_err(refused)?;
+    let (parts, mut ready) = tokio::sync::mpsc::channel(2);
+    let predicting = tokio::task::spawn_blocking(move || inference.predict(|part| parts.blocking_send(part).is_ok()));
+    let mut number = 0;
+    while let Some(part) = ready.recv().await {
+        output.write(&format!("part-{number:05}.csv"), part).await.map_err(refused)?;
+        number += 1;
+    }
+    predicting.await.map_err(|error| CommandError::internal(error.to_string()))?.map_err(refused_misfortune)
+}
+
+async fn load(
+    model: &str,
+    conf_dir: Option<&Path>,
+    surroundings: &Surroundings,
+    registry: &Registry,
+) -> Result<(Storage, Loaded), CommandError> {
+    let hadoop = surroundings.hadoop(conf_dir)?;
+    let storage = surroundings.storage(hadoop.as_ref(), Base::Local)?;
+    let folder = storage.locate(model).map_err(refused)?;
+    let loaded = Loaded::read(&storage, &folder, registry).await.map_err(refused_misfortune)?;
+    Ok((storage, loaded))
+}
+
+/// The data to use, the format of the result, and the output folder, from the flags.
+fn data(
+    args: &JobArgs,
+    loaded: &Loaded,
+    storage: &Storage,
+) -> Result<(InputSpec, Option<Format>, Option<String>), CommandError> {
+    let typed = job_args::read(args)?;
+    let output = typed.settings.get("output.path").and_then(|setting| match setting.value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    });
+    let job = &loaded.manifest.job;
+    let trained = job.validation.as_ref().map_or(&job.input, |validation| &validation.input);
+    let mut input =
+        InputSpec::resolve(typed.settings, trained).map_err(|problems| CommandError::usage(problems.to_string()))?;
+    input.path = storage.locate(&input.path).map_err(refused)?.to_string();
+    Ok((input, typed.format, output))
+}
+
+fn threads(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+}
+
+async fn wait<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Misfortune> + Send + 'static,
+) -> Result<T, CommandError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| CommandError::internal(error.to_string()))?.map_err(refused_misfortune)
+}
+
+fn refused(error: impl std::fmt::Display) -> CommandError {
+    CommandError::refused(error.to_string())
+}
+
+fn refused_misfortune(misfortune: Misfortune) -> CommandError {
+    CommandError::refused(misfortune.message)
+}

@@ -1,0 +1,493 @@
+//! One step: forward and backward on this worker's lanes, the sum over all ranks, the update.
+//!
+//! ```text
+//! lanes -> gradients (cut into buckets) -> ring -> sums -> optimizer -> parameters
+//!                 \ metrics ------------/
+//! ```
+//! Buckets of the last lane leave for the ring while backward still runs. Every rank gets the same sums, so
+//! every rank makes the same update and the same decisions.
+
+use crate::Misfortune;
+use crate::gradients::{FixedPoint, cut};
+use ringspin_control::messages::FailureKind;
+use ringspin_control::status::Metrics;
+use ringspin_data::formats::Targets;
+use ringspin_data::plan::Plan;
+use ringspin_data::reader::Batch;
+use ringspin_job::{JobSpec, NumericsMode, Problems};
+use ringspin_nn::optimizers::{Moment, Optimizer, OptimizerState, update};
+use ringspin_nn::schedules::{Progress, Schedule};
+use ringspin_nn::{BatchMetrics, BatchView, Model, RandomKey, Registry, TargetKind, Team, Workspace};
+use ringspin_ring::{Bucket, Reducer};
+use std::ops::Range;
+
+/// Buckets that the ring may have at once: those of the largest models, and the metrics.
+pub const BUCKETS_UNDER_WAY: usize = 1024;
+/// Fraction bits of sums of losses: a step's loss is shown, not learned from.
+const LOSS_FRACTION_BITS: u32 = 24;
+
+/// What was measured in a step, over all ranks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepSums {
+    /// Sum of the records' losses.
+    pub loss: f64,
+    /// Records whose class got the largest output.
+    pub top1: u64,
+    /// Records whose class got one of the five largest outputs.
+    pub top5: u64,
+    /// Records.
+    pub records: u64,
+    /// Losses and gradients that are not finite, or too large to be summed.
+    pub not_finite: u64,
+    /// Whether the targets are classes, so that `top1` and `top5` mean something.
+    pub has_classes: bool,
+}
+
+impl StepSums {
+    /// Adds another step's.
+    pub fn add(&mut self, other: &StepSums) {
+        self.loss += other.loss;
+        self.top1 += other.top1;
+        self.top5 += other.top5;
+        self.records += other.records;
+        self.not_finite += other.not_finite;
+        self.has_classes = other.has_classes;
+    }
+
+    fn count(&mut self, metrics: &BatchMetrics) {
+        if metrics.loss_sum.is_finite() {
+            self.loss += metrics.loss_sum;
+        } else {
+            self.not_finite += 1;
+        }
+        self.top1 += metrics.top1;
+        self.top5 += metrics.top5;
+        self.records += metrics.records;
+    }
+
+    /// Means and shares; the latter where targets are classes.
+    pub fn metrics(&self, has_classes: bool) -> Metrics {
+        let share = |count: u64| count as f64 / self.records.max(1) as f64;
+        Metrics {
+            records: self.records,
+            loss: if self.not_finite > 0 { f64::NAN } else { self.loss / self.records.max(1) as f64 },
+            top1: has_classes.then(|| share(self.top1)),
+            top5: has_classes.then(|| share(self.top5)),
+        }
+    }
+
+    fn to_integers(self, fixed: FixedPoint) -> Vec<i64> {
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        vec![fixed.of(self.loss), count(self.top1), count(self.top5), count(self.records), count(self.not_finite)]
+    }
+
+    fn from_integers(integers: &[i64], fixed: FixedPoint, has_classes: bool) -> Self {
+        StepSums {
+            loss: fixed.value(integers[0]),
+            top1: integers[1].unsigned_abs(),
+            top5: integers[2].unsigned_abs(),
+            records: integers[3].unsigned_abs(),
+            not_finite: integers[4].unsigned_abs(),
+            has_classes,
+        }
+    }
+}
+
+/// How gradients are summed over this worker's lanes.
+enum Sums {
+    /// In the gradient buffer itself.
+    Fast,
+    /// As integers, bucket by bucket.
+    Fixed { point: FixedPoint, sums: Vec<Vec<i64>>, lane: Vec<f32> },
+}
+
+/// Everything a step needs, kept between steps.
+pub struct Stepper<'a> {
+    model: &'a Model,
+    workspace: Workspace,
+    team: Team,
+    optimizer: Box<dyn Optimizer>,
+    schedule: Box<dyn Schedule>,
+    state: OptimizerState,
+    params: Vec<f32>,
+    grads: Vec<f32>,
+    buckets: Vec<Range<usize>>,
+    /// Vectors that travel: kept, so that a step allocates nothing.
+    travelling: Vec<Vec<f32>>,
+    sums: Sums,
+    reducer: Option<Reducer>,
+    seed: u64,
+    stop_on_nan: bool,
+    step: u64,
+    epochs: u64,
+    steps_per_epoch: u64,
+    batch_size: u64,
+    records: u64,
+    rate: f64,
+}
+
+impl<'a> Stepper<'a> {
+    /// Prepares everything for `job`; `reducer` is absent when this worker is alone.
+    ///
+    /// # Errors
+    /// The optimizer or the schedule is wrong, or there are no threads.
+    pub fn new(
+        registry: &Registry,
+        job: &JobSpec,
+        model: &'a Model,
+        plan: &Plan,
+        reducer: Option<Reducer>,
+    ) -> Result<Self, Misfortune> {
+        let mut problems = Problems::new();
+        let optimizer = registry.build_optimizer(&job.optimizer, &mut problems);
+        let schedule = registry.build_schedule(&job.schedule, &mut problems);
+        let (Some(optimizer), Some(schedule), true) = (optimizer, schedule, problems.is_empty()) else {
+            return Err(Misfortune::new(FailureKind::Job, problems.to_string()));
+        };
+        let team = Team::new(job.workers.container.vcores)
+            .map_err(|error| Misfortune::new(FailureKind::Environment, format!("compute threads: {error}")))?;
+        let parameters: Vec<Range<usize>> =
+            model.parameters().iter().map(|parameter| parameter.range.clone()).collect();
+        let bucket_values = usize::try_from(job.network.bucket_bytes / 4).unwrap_or(usize::MAX);
+        let buckets = cut(&parameters, bucket_values);
+        let count = model.parameter_count();
+        let sums = match job.numerics.mode {
+            NumericsMode::Fast => Sums::Fast,
+            NumericsMode::Reproducible => Sums::Fixed {
+                point: FixedPoint::new(job.numerics.fraction_bits, job.lanes),
+                sums: buckets.iter().map(|bucket| vec![0; bucket.len()]).collect(),
+                lane: vec![0.0; count],
+            },
+        };
+        let travelling = match (&sums, &reducer) {
+            (Sums::Fast, Some(_)) => buckets.iter().map(|bucket| vec![0.0; bucket.len()]).collect(),
+            _ => Vec::new(),
+        };
+        // The micro-batches of a step differ by one record at most.
+        let records = job.batch_size.div_ceil(job.lanes);
+        Ok(Stepper {
+            workspace: Workspace::new(model, records, &team),
+            model,
+            team,
+            state: OptimizerState::new(&*optimizer, count),
+            optimizer,
+            schedule,
+            params: model.initialize(job.seed),
+            grads: vec![0.0; count],
+            buckets,
+            travelling,
+            sums,
+            reducer,
+            seed: job.seed,
+            stop_on_nan: job.stop_on_nan,
+            step: 0,
+            epochs: job.epochs,
+            steps_per_epoch: plan.steps_per_epoch(),
+            batch_size: job.batch_size as u64,
+            records: plan.records(),
+            rate: 0.0,
+        })
+    }
+
+    /// Steps committed.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Learning rate of the last step.
+    pub fn learning_rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &[f32] {
+        &self.params
+    }
+
+    /// Whether the targets are classes.
+    pub fn has_classes(&self) -> bool {
+        matches!(self.model.targets(), TargetKind::Classes { .. })
+    }
+
+    /// Makes the next step from this worker's micro-batches.
+    ///
+    /// # Errors
+    /// The ring broke, or loss or gradients are not finite.
+    pub fn make(&mut self, batches: &[Batch]) -> Result<StepSums, Misfortune> {
+        let mut own = StepSums { has_classes: self.has_classes(), ..StepSums::default() };
+        self.backward(batches, &mut own)?;
+        let sums = self.collect(own)?;
+        if sums.not_finite > 0 && self.stop_on_nan {
+            return Err(self.not_finite(&sums));
+        }
+        let progress = Progress { step: self.step, steps_per_epoch: self.steps_per_epoch, epochs: self.epochs };
+        self.rate = self.optimizer.base_rate() * self.schedule.factor(progress);
+        let moment = Moment { update: self.step + 1, rate: self.rate, isa: self.workspace.isa() };
+        update(&*self.optimizer, &mut self.team, moment, (&mut self.params, &self.grads), &mut self.state);
+        self.step += 1;
+        Ok(sums)
+    }
+
+    /// Records of the step under way over all lanes.
+    fn step_records(&self) -> u64 {
+        let position = self.step % self.steps_per_epoch;
+        (self.records - position * self.batch_size).min(self.batch_size)
+    }
+
+    /// Computes the gradients of this worker's lanes; buckets leave as soon as they are complete.
+    fn backward(&mut self, batches: &[Batch], own: &mut StepSums) -> Result<(), Misfortune> {
+        let scale = 1.0 / self.step_records() as f32;
+        let used: Vec<&Batch> = batches.iter().filter(|batch| batch.count() > 0).collect();
+        let mut out = Outgoing::new(&self.buckets, self.reducer.as_mut(), &mut self.travelling);
+        if let Sums::Fixed { sums, .. } = &mut self.sums {
+            sums.iter_mut().for_each(|sums| sums.fill(0));
+        }
+        if used.is_empty() {
+            self.grads.fill(0.0);
+            out.complete(0, &self.grads, &mut self.sums);
+        }
+        for (i, batch) in used.iter().enumerate() {
+            let last = i + 1 == used.len();
+            let view = view(batch);
+            let key = RandomKey { seed: self.seed, step: self.step, lane: batch.lane as u32 };
+            let metrics = match &mut self.sums {
+                Sums::Fast => {
+                    let mut ready = |range: Range<usize>, grads: &[f32]| {
+                        if last {
+                            out.ready_fast(range.start, grads);
+                        }
+                    };
+                    self.workspace.forward_backward(
+                        self.model,
+                        &mut self.team,
+                        (&self.params, &mut self.grads),
+                        view,
+                        (scale, key),
+                        i > 0,
+                        &mut ready,
+                    )
+                }
+                Sums::Fixed { point, sums, lane } => {
+                    let mut ready = |range: Range<usize>, grads: &[f32]| {
+                        own.not_finite += out.add_fixed(*point, sums, range.start, grads, last);
+                    };
+                    self.workspace.forward_backward(
+                        self.model,
+                        &mut self.team,
+                        (&self.params, lane),
+                        view,
+                        (scale, key),
+                        false,
+                        &mut ready,
+                    )
+                }
+            };
+            own.count(&metrics);
+        }
+        out.failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Waits for the sums over all ranks.
+    fn collect(&mut self, mut own: StepSums) -> Result<StepSums, Misfortune> {
+        let has_classes = own.has_classes;
+        if let Some(reducer) = &mut self.reducer {
+            let loss = FixedPoint::new(LOSS_FRACTION_BITS, reducer.world());
+            reducer.submit(self.buckets.len(), own.to_integers(loss))?;
+            for _ in 0..self.buckets.len() {
+                let reduced = reducer.wait_next()?;
+                let range = self.buckets[reduced.bucket].clone();
+                match (reduced.values, &mut self.sums) {
+                    (Bucket::F32(values), _) => {
+                        self.grads[range].copy_from_slice(&values);
+                        self.travelling[reduced.bucket] = values;
+                    }
+                    (Bucket::I64(values), Sums::Fixed { point, sums, .. }) => {
+                        point.read(&values, &mut self.grads[range]);
+                        sums[reduced.bucket] = values;
+                    }
+                    (Bucket::I64(_), Sums::Fast) => {}
+                }
+            }
+            if let Bucket::I64(integers) = reducer.wait_next()?.values {
+                own = StepSums::from_integers(&integers, loss, has_classes);
+            }
+        } else if let Sums::Fixed { point, sums, .. } = &self.sums {
+            for (bucket, sums) in self.buckets.iter().zip(sums) {
+                point.read(sums, &mut self.grads[bucket.clone()]);
+            }
+        }
+        if matches!(self.sums, Sums::Fast) && !self.grads.iter().all(|value| value.is_finite()) {
+            own.not_finite += 1;
+        }
+        Ok(own)
+    }
+
+    fn not_finite(&self, sums: &StepSums) -> Misfortune {
+        let (step, epoch) = (self.step, self.step / self.steps_per_epoch + 1);
+        let grads = match &self.sums {
+            Sums::Fast => &self.grads,
+            Sums::Fixed { lane, .. } => lane,
+        };
+        let place = match (self.workspace.find_non_finite(self.model), self.model.find_non_finite(grads)) {
+            (Some(layer), _) => format!("the first such output is that of {layer}"),
+            (None, Some(parameter)) => format!("the first such gradient is that of {} ({})", parameter.name, parameter.layer),
+            (None, None) => match &self.sums {
+                Sums::Fixed { point, .. } if sums.not_finite > 0 => format!(
+                    "or a gradient is beyond {:.0}, the largest that numerics.fraction_bits leaves room for; lower it",
+                    point.limit()
+                ),
+                _ => "it came from another worker".into(),
+            },
+        };
+        let message = format!(
+            "step {step} (epoch {epoch}): loss or gradients are not finite; {place}. Lower optimizer.lr, look at the \
+             input's mean and std, or set stop_on_nan = false to go on"
+        );
+        Misfortune::new(FailureKind::NotFinite, message)
+    }
+
+    /// Measures a batch without learning from it.
+    ///
+    /// # Errors
+    /// The batch does not fit the model.
+    pub fn evaluate(&mut self, batch: &Batch) -> Result<StepSums, Misfortune> {
+        let mut sums = StepSums { has_classes: self.has_classes(), ..StepSums::default() };
+        if batch.count() > 0 {
+            let metrics = self.workspace.evaluate(self.model, &mut self.team, &self.params, view(batch));
+            sums.count(&metrics);
+        }
+        Ok(sums)
+    }
+
+    /// Adds up what the ranks have measured.
+    ///
+    /// # Errors
+    /// The ring broke.
+    pub fn sum_over_ranks(&mut self, sums: StepSums) -> Result<StepSums, Misfortune> {
+        let Some(reducer) = &mut self.reducer else { return Ok(sums) };
+        let fixed = FixedPoint::new(LOSS_FRACTION_BITS, reducer.world());
+        let mut integers = sums.to_integers(fixed);
+        let summed = reducer.with_ring(move |ring| ring.all_reduce_i64(&mut integers).map(|()| integers))??;
+        Ok(StepSums::from_integers(&summed, fixed, sums.has_classes))
+    }
+
+    /// Makes sure that all ranks hold the same parameters: the invariant of data-parallel training.
+    ///
+    /// # Errors
+    /// They do not, or the ring broke.
+    pub fn check_replicas(&mut self) -> Result<(), Misfortune> {
+        let own = fingerprint(&self.params).to_be_bytes();
+        let Some(reducer) = &mut self.reducer else { return Ok(()) };
+        let mut all = vec![0; own.len() * reducer.world()];
+        let all = reducer.with_ring(move |ring| ring.all_gather(&own, &mut all).map(|()| all))??;
+        match all.chunks_exact(own.len()).position(|other| other != own) {
+            None => Ok(()),
+            Some(rank) => Err(Misfortune::new(
+                FailureKind::Panic,
+                format!("after step {} rank {rank} holds other parameters than rank {}", self.step, reducer.rank()),
+            )),
+        }
+    }
+
+    /// Leaves the ring in peace.
+    ///
+    /// # Errors
+    /// The ring broke.
+    pub fn finish(self) -> Result<(), Misfortune> {
+        match self.reducer {
+            Some(reducer) => Ok(reducer.finish().map(drop)?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// FNV-1a over the bits.
+fn fingerprint(params: &[f32]) -> u64 {
+    params.iter().fold(0xcbf2_9ce4_8422_2325, |hash, value| {
+        (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// A batch as the model takes it.
+pub(crate) fn view(batch: &Batch) -> BatchView<'_> {
+    let targets = match &batch.targets {
+        Targets::None => ringspin_nn::Targets::None,
+        Targets::Classes(classes) => ringspin_nn::Targets::Classes(classes),
+        Targets::Values(values) => ringspin_nn::Targets::Values(values),
+    };
+    BatchView { inputs: &batch.inputs, targets, count: batch.count() }
+}
+
+/// Buckets on their way to the ring.
+struct Outgoing<'a> {
+    buckets: &'a [Range<usize>],
+    reducer: Option<&'a mut Reducer>,
+    travelling: &'a mut [Vec<f32>],
+    /// Buckets that have left.
+    sent: usize,
+    failure: Option<ringspin_ring::RingError>,
+}
+
+impl<'a> Outgoing<'a> {
+    fn new(
+        buckets: &'a [Range<usize>],
+        reducer: Option<&'a mut Reducer>,
+        travelling: &'a mut [Vec<f32>],
+    ) -> Self {
+        Outgoing { buckets, reducer, travelling, sent: 0, failure: None }
+    }
+
+    /// Everything from `start` on is final: sends the buckets that are complete.
+    fn ready_fast(&mut self, start: usize, grads: &[f32]) {
+        while let Some(bucket) = self.buckets.get(self.sent).filter(|bucket| bucket.start >= start) {
+            if self.reducer.is_some() {
+                let mut values = std::mem::take(&mut self.travelling[self.sent]);
+                values.copy_from_slice(&grads[bucket.clone()]);
+                self.submit(values);
+            } else {
+                self.sent += 1;
+            }
+        }
+    }
+
+    /// Adds a lane's gradients from `start` to what has been added before; sends buckets of the last lane.
+    fn add_fixed(
+        &mut self,
+        point: FixedPoint,
+        sums: &mut [Vec<i64>],
+        start: usize,
+        grads: &[f32],
+        last: bool,
+    ) -> u64 {
+        let mut outside = 0;
+        while let Some(bucket) = self.buckets.get(self.sent).filter(|bucket| bucket.start >= start) {
+            outside += point.add(&mut sums[self.sent], &grads[bucket.clone()]);
+            if last && self.reducer.is_some() {
+                self.submit(std::mem::take(&mut sums[self.sent]));
+            } else {
+                self.sent += 1;
+            }
+        }
+        if self.sent == self.buckets.len() && !last {
+            self.sent = 0;
+        }
+        outside as u64
+    }
+
+    /// Sends everything from `start` on, of a worker whose lanes have no record in this step.
+    fn complete(&mut self, start: usize, grads: &[f32], sums: &mut Sums) {
+        match sums {
+            Sums::Fast => self.ready_fast(start, grads),
+            Sums::Fixed { point, sums, .. } => drop(self.add_fixed(*point, sums, start, grads, true)),
+        }
+    }
+
+    fn submit(&mut self, values: impl Into<Bucket>) {
+        if let Some(reducer) = &mut self.reducer
+            && let Err(error) = reducer.submit(self.sent, values)
+        {
+            self.failure.get_or_insert(error);
+        }
+        self.sent += 1;
+    }
+}

@@ -1,0 +1,374 @@
+//! A worker's training, from its assignment to the model: the loop and what surrounds a step.
+//!
+//! ```text
+//! assignment -> model, data, ring -> joined
+//!   for each epoch: steps -> [validation]
+//! rank 0 writes the model
+//! ```
+
+use crate::Misfortune;
+use crate::link::Link;
+use crate::model_file::{self, MANIFEST_VERSION, Manifest};
+use crate::step::{StepSums, Stepper};
+use crate::storage;
+use ringspin_control::messages::{Assignment, FailureKind, JobContext, Progress, ToAm};
+use ringspin_control::status::Metrics;
+use ringspin_data::index::DatasetIndex;
+use ringspin_data::plan::{Deal, Order, Plan, PlanOptions};
+use ringspin_data::reader::{Batch, Reader, ReaderOptions};
+use ringspin_data::storage::Storage;
+use ringspin_data::{Dataset, DatasetOptions, formats::Normalisation};
+use ringspin_job::{InputSpec, JobSecret, JobSpec, ValidationSpec, WirePrecision};
+use ringspin_nn::{Model, Registry, Shape, TargetKind};
+use ringspin_ring::{Abort, Reducer, Ring, RingConfig, Wire};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Handle;
+
+/// Rank 0 reports this often, and at the first step, and at the end of an epoch.
+const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+/// Ranks may come apart by this much between two collectives: validation, a slow disk, the writing of the model.
+const RING_SILENCE: Duration = Duration::from_secs(120);
+
+/// One worker's part of a job.
+pub struct Training {
+    /// What it was told.
+    pub assignment: Assignment,
+    /// Attempt of the AM.
+    pub attempt: u32,
+    /// The job's secret.
+    pub secret: JobSecret,
+    /// Number of this worker's start.
+    pub slot: u64,
+    /// The way to the AM.
+    pub link: Link,
+    /// Where reading ahead runs.
+    pub runtime: Handle,
+    /// Where the ring's predecessors connect.
+    pub listener: TcpListener,
+    /// Ends the ring from outside.
+    pub abort: Abort,
+}
+
+/// The resolved job that travels in a context.
+///
+/// # Errors
+/// It is none: the AM is of another version.
+pub fn job(context: &JobContext) -> Result<JobSpec, Misfortune> {
+    serde_json::from_str(&context.job)
+        .map_err(|error| Misfortune::new(FailureKind::Panic, format!("the job that was sent: {error}")))
+}
+
+/// The model of a job for records of shape `input`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn build_model(registry: &Registry, job: &JobSpec, input: &[usize]) -> Result<Model, Misfortune> {
+    let wrong = |error: &dyn std::fmt::Display| Misfortune::new(FailureKind::Job, error.to_string());
+    let shape = Shape::new(input).map_err(|error| wrong(&error))?;
+    Model::build(registry, &job.model, &shape, &job.loss).map_err(|error| wrong(&error))
+}
+
+/// How records of an input are read for a model.
+pub fn dataset_options(input: &InputSpec, model: &Model) -> DatasetOptions {
+    let classes = match model.targets() {
+        TargetKind::Classes { count } => u32::try_from(count).ok(),
+        TargetKind::Values { .. } => None,
+    };
+    let normalisation = Normalisation { mean: input.mean.clone(), std: input.std.clone() };
+    DatasetOptions { normalisation, classes, cache_bytes: input.cache_bytes }
+}
+
+impl Training {
+    /// Trains; on rank 0 writes the model.
+    ///
+    /// # Errors
+    /// Whatever ends this worker.
+    pub fn run(mut self, registry: &Registry) -> Result<(), Misfortune> {
+        self.link.pulse.set_state("joining");
+        let job = job(&self.assignment.context)?;
+        let storage = storage::open(&self.assignment.context, &job, &format!("worker{}", self.slot))?;
+        let model = build_model(registry, &job, &self.assignment.train.schema.shape)?;
+        let own = Own {
+            rank: self.assignment.rank,
+            world: self.assignment.peers.len(),
+            lanes: self.assignment.lanes[self.assignment.rank].clone(),
+        };
+        let train = self.assignment.train.clone();
+        let (mut reader, plan) = self.reader(&job, &model, &storage, train)?;
+        own.lanes.iter().for_each(|lane| reader.hold(*lane, 0));
+        let mut stepper = Stepper::new(registry, &job, &model, &plan, self.ring(&job, &own)?)?;
+        self.link.send(ToAm::Joined { generation: self.assignment.generation });
+        self.link.pulse.set_state("training");
+        let validation = self.validation(&job, &model, &storage, &own)?;
+        let mut report = Report::new(&self.link, own.rank, &plan, job.epochs);
+        for epoch in 0..job.epochs {
+            for _ in 0..plan.steps_per_epoch() {
+                let step = stepper.step();
+                let batches = next_batches(&mut reader, &own.lanes)?;
+                let sums = stepper.make(&batches)?;
+                batches.into_iter().for_each(|batch| reader.recycle(batch));
+                report.step(step, &sums, stepper.learning_rate());
+            }
+            stepper.check_replicas()?;
+            report.epoch_end();
+            if let Some((every, validation)) = &validation
+                && ((epoch + 1) % every == 0 || epoch + 1 == job.epochs)
+            {
+                self.link.pulse.set_state("validating");
+                let metrics = validation.measure(&mut stepper)?;
+                report.validated(epoch, metrics);
+                self.link.pulse.set_state("training");
+            }
+        }
+        if own.rank == 0 {
+            self.link.pulse.set_state("writing the model");
+            self.write(&job, &storage, &model, &stepper, &report)?;
+        }
+        stepper.finish()
+    }
+
+    fn reader(
+        &self,
+        job: &JobSpec,
+        model: &Model,
+        storage: &Storage,
+        index: DatasetIndex,
+    ) -> Result<(Reader, Arc<Plan>), Misfortune> {
+        let options = PlanOptions {
+            lanes: job.lanes,
+            batch_size: job.batch_size,
+            order: Order::Shuffled { seed: job.seed, window_bytes: job.input.shuffle_bytes },
+            deal: self.assignment.deal.clone(),
+        };
+        let plan = Arc::new(Plan::new(&index, &options)?);
+        let dataset = Dataset::new(storage.clone(), Arc::new(index), &dataset_options(&job.input, model))?;
+        let end_step = plan.steps_per_epoch().saturating_mul(job.epochs);
+        let options = ReaderOptions { prefetch: job.input.prefetch, end_step };
+        Ok((Reader::new(self.runtime.clone(), Arc::new(dataset), Arc::clone(&plan), options), plan))
+    }
+
+    /// Joins the ring; a single worker has none.
+    fn ring(&self, job: &JobSpec, own: &Own) -> Result<Option<Reducer>, Misfortune> {
+        if own.world == 1 {
+            return Ok(None);
+        }
+        let peers = self.assignment.peers.iter().map(|peer| resolve(peer)).collect::<Result<Vec<_>, _>>()?;
+        let config = RingConfig {
+            rank: own.rank,
+            world: own.world,
+            generation: self.assignment.generation,
+            attempt: self.attempt,
+            peers,
+            secret: self.secret.clone(),
+            connect_timeout: job.network.connect_timeout,
+            io_timeout: RING_SILENCE,
+            chunk_bytes: usize::try_from(job.network.chunk_bytes).unwrap_or(usize::MAX),
+            socket_buffer_bytes: 0,
+            abort: self.abort.clone(),
+        };
+        let ring = Ring::connect(config, &self.listener)?;
+        let wire = match job.network.wire {
+            WirePrecision::F32 => Wire::Native,
+            WirePrecision::Bf16 => Wire::Bf16,
+        };
+        Ok(Some(Reducer::new(ring, wire, crate::step::BUCKETS_UNDER_WAY)?))
+    }
+
+    fn validation(
+        &mut self,
+        job: &JobSpec,
+        model: &Model,
+        storage: &Storage,
+        own: &Own,
+    ) -> Result<Option<(u64, Validation)>, Misfortune> {
+        let (Some(ValidationSpec { input, every_epochs }), Some(index)) =
+            (&job.validation, self.assignment.validation.take())
+        else {
+            return Ok(None);
+        };
+        let options = PlanOptions {
+            lanes: job.lanes,
+            batch_size: job.batch_size,
+            order: Order::Sequential,
+            deal: Deal::FileOrder,
+        };
+        let plan = Arc::new(Plan::new(&index, &options)?);
+        let dataset = Dataset::new(storage.clone(), Arc::new(index), &dataset_options(input, model))?;
+        let validation = Validation {
+            dataset: Arc::new(dataset),
+            plan,
+            lanes: own.lanes.clone(),
+            runtime: self.runtime.clone(),
+            prefetch: input.prefetch,
+        };
+        Ok(Some((*every_epochs, validation)))
+    }
+
+    fn write(
+        &self,
+        job: &JobSpec,
+        storage: &Storage,
+        model: &Model,
+        stepper: &Stepper<'_>,
+        report: &Report<'_>,
+    ) -> Result<(), Misfortune> {
+        let folder = storage.locate(&self.assignment.output)?;
+        let manifest = Manifest {
+            kind: "ringspin-model".into(),
+            version: MANIFEST_VERSION,
+            ringspin: env!("CARGO_PKG_VERSION").into(),
+            application: self.assignment.context.application.clone(),
+            input: model.input().dims().to_vec(),
+            output: model.output().dims().to_vec(),
+            steps: stepper.step(),
+            epochs: job.epochs,
+            training: report.last_epoch,
+            validation: report.validation,
+            weights_bytes: 0,
+            weights_sha256: String::new(),
+            job: job.clone(),
+        };
+        self.runtime.block_on(model_file::write(storage, &folder, model, stepper.params(), manifest))
+    }
+}
+
+/// This worker's place.
+struct Own {
+    rank: usize,
+    world: usize,
+    lanes: Vec<usize>,
+}
+
+fn resolve(peer: &str) -> Result<SocketAddr, Misfortune> {
+    let found = peer.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    found.ok_or_else(|| Misfortune::new(FailureKind::Environment, format!("ring address {peer}: unknown host")))
+}
+
+/// The next micro-batch of every lane.
+fn next_batches(reader: &mut Reader, lanes: &[usize]) -> Result<Vec<Batch>, Misfortune> {
+    lanes
+        .iter()
+        .map(|lane| {
+            let batch = reader.next(*lane)?;
+            batch.ok_or_else(|| Misfortune::new(FailureKind::Panic, format!("lane {lane} ended before the job")))
+        })
+        .collect()
+}
+
+/// Measures the model on validation data; every rank takes the lanes it trains.
+struct Validation {
+    dataset: Arc<Dataset>,
+    plan: Arc<Plan>,
+    lanes: Vec<usize>,
+    runtime: Handle,
+    prefetch: usize,
+}
+
+impl Validation {
+    fn measure(&self, stepper: &mut Stepper<'_>) -> Result<Metrics, Misfortune> {
+        let steps = self.plan.steps_per_epoch();
+        let options = ReaderOptions { prefetch: self.prefetch, end_step: steps };
+        let mut reader =
+            Reader::new(self.runtime.clone(), Arc::clone(&self.dataset), Arc::clone(&self.plan), options);
+        self.lanes.iter().for_each(|lane| reader.hold(*lane, 0));
+        let mut sums = StepSums::default();
+        for _ in 0..steps {
+            for lane in &self.lanes {
+                if let Some(batch) = reader.next(*lane)? {
+                    sums.add(&stepper.evaluate(&batch)?);
+                    reader.recycle(batch);
+                }
+            }
+        }
+        Ok(stepper.sum_over_ranks(sums)?.metrics(stepper.has_classes()))
+    }
+}
+
+/// Tells the AM how it goes; only rank 0 has anything to say.
+struct Report<'a> {
+    link: &'a Link,
+    rank: usize,
+    steps_per_epoch: u64,
+    steps: u64,
+    since: Instant,
+    interval: StepSums,
+    epoch: StepSums,
+    learning_rate: f64,
+    step: u64,
+    first_step_ms: u64,
+    has_classes: bool,
+    last_epoch: Option<Metrics>,
+    validation: Option<Metrics>,
+}
+
+impl<'a> Report<'a> {
+    fn new(link: &'a Link, rank: usize, plan: &Plan, epochs: u64) -> Self {
+        Report {
+            link,
+            rank,
+            steps_per_epoch: plan.steps_per_epoch(),
+            steps: plan.steps_per_epoch().saturating_mul(epochs),
+            since: Instant::now(),
+            interval: StepSums::default(),
+            epoch: StepSums::default(),
+            learning_rate: 0.0,
+            step: 0,
+            first_step_ms: 0,
+            has_classes: true,
+            last_epoch: None,
+            validation: None,
+        }
+    }
+
+    /// A step was committed.
+    fn step(&mut self, step: u64, sums: &StepSums, learning_rate: f64) {
+        self.step = step + 1;
+        self.interval.add(sums);
+        self.epoch.add(sums);
+        self.learning_rate = learning_rate;
+        self.has_classes = sums.has_classes;
+        self.link.pulse.set_step(self.step);
+        if step == 0 {
+            self.first_step_ms =
+                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        }
+        if step == 0 || self.since.elapsed() >= REPORT_INTERVAL {
+            self.send();
+        }
+    }
+
+    fn epoch_end(&mut self) {
+        if self.interval.records > 0 {
+            self.send();
+        }
+        self.last_epoch = Some(std::mem::take(&mut self.epoch).metrics(self.has_classes));
+    }
+
+    fn validated(&mut self, epoch: u64, metrics: Metrics) {
+        self.validation = Some(metrics);
+        if self.rank == 0 {
+            self.link.send(ToAm::Validated { epoch, metrics });
+        }
+        // What validation took is not the training's rate.
+        self.since = Instant::now();
+    }
+
+    fn send(&mut self) {
+        let sums = std::mem::take(&mut self.interval);
+        let elapsed_ms = self.since.elapsed().as_millis() as u64;
+        self.since = Instant::now();
+        if self.rank == 0 {
+            self.link.send(ToAm::Progress(Progress {
+                epoch: (self.step - 1) / self.steps_per_epoch,
+                step: self.step,
+                steps: self.steps,
+                metrics: sums.metrics(self.has_classes),
+                learning_rate: self.learning_rate,
+                elapsed_ms,
+                first_step_ms: self.first_step_ms,
+            }));
+        }
+    }
+}
