@@ -18,18 +18,22 @@ mod response;
 mod retry;
 mod sasl;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use client::Client;
 pub use error::{IpcError, RemoteException};
 pub use failover::FailoverClient;
 pub use retry::{Attempt, Retry, RetryPolicy};
 
+use crate::conf::{ConfError, Configuration, TimeUnit};
 use crate::credentials::Token;
 use std::time::Duration;
 
 /// Largest frame taken from a server; Hadoop's `ipc.maximum.response.length`.
 pub const MAX_RESPONSE_BYTES: usize = 128 << 20;
+
+/// What no configuration can raise the limit above: Java's frames end there too.
+const LARGEST_RESPONSE_BYTES: usize = i32::MAX as usize;
 
 /// A protocol, as the server registered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,5 +91,28 @@ impl Default for IpcOptions {
             max_response_bytes: MAX_RESPONSE_BYTES,
             sasl: false,
         }
+    }
+}
+
+impl IpcOptions {
+    /// What the cluster's configuration says, and defaults where it says nothing or "for ever".
+    ///
+    /// # Errors
+    /// Names the key, the value and the file.
+    pub fn from_configuration(conf: &Configuration) -> Result<IpcOptions, ConfError> {
+        let default = IpcOptions::default();
+        let time = |key, default: Duration| {
+            let time = conf.get_time(key, TimeUnit::Millis, Some(default))?;
+            Ok::<_, ConfError>(time.filter(|t| !t.is_zero()).unwrap_or(default))
+        };
+        let max = conf.get_size("ipc.maximum.response.length", MAX_RESPONSE_BYTES as u64)?;
+        Ok(IpcOptions {
+            connect_timeout: time("ipc.client.connect.timeout", default.connect_timeout)?,
+            call_timeout: time("ipc.client.rpc-timeout.ms", default.call_timeout)?,
+            ping_interval: time("ipc.ping.interval", default.ping_interval)?,
+            idle_timeout: time("ipc.client.connection.maxidletime", default.idle_timeout)?,
+            max_response_bytes: usize::try_from(max).unwrap_or(usize::MAX).min(LARGEST_RESPONSE_BYTES),
+            sasl: conf.is_secure()?,
+        })
     }
 }

@@ -14,14 +14,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// A server: its address, and the task that ends when the test does.
-pub(super) struct FakeServer {
-    pub(super) address: String,
+pub(crate) struct FakeServer {
+    pub(crate) address: String,
     task: JoinHandle<()>,
 }
 
 impl FakeServer {
     /// Runs `serve` for every connection, with its number from 0.
-    pub(super) async fn start<F, T>(mut serve: F) -> FakeServer
+    pub(crate) async fn start<F, T>(mut serve: F) -> FakeServer
     where
         F: FnMut(Peer, usize) -> T + Send + 'static,
         T: Future<Output = ()> + Send + 'static,
@@ -45,19 +45,22 @@ impl Drop for FakeServer {
 }
 
 /// A text as a message: any message will do for tests of the transport.
-pub(super) fn text(text: &str) -> UserInformation {
+pub(crate) fn text(text: &str) -> UserInformation {
     UserInformation { effective_user: Some(text.into()), real_user: None }
 }
 
 /// One call that arrived.
-pub(super) struct Call {
-    pub(super) id: i32,
-    pub(super) method: MethodHeader,
-    pub(super) text: String,
+pub(crate) struct Call {
+    pub(crate) id: i32,
+    pub(crate) method: MethodHeader,
+    /// The request, delimited.
+    pub(crate) body: Bytes,
+    /// The text in it, when it is one of [`text`].
+    pub(crate) text: String,
 }
 
 /// The token that the servers of these tests know.
-pub(super) fn token() -> Token {
+pub(crate) fn token() -> Token {
     Token {
         kind: "YARN_AM_RM_TOKEN".into(),
         service: String::new(),
@@ -67,11 +70,11 @@ pub(super) fn token() -> Token {
 }
 
 /// The server's end of one connection.
-pub(super) struct Peer {
-    pub(super) stream: TcpStream,
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
     frames: FrameBuffer,
     inner: FrameBuffer,
-    pub(super) layer: Option<Layer>,
+    pub(crate) layer: Option<Layer>,
 }
 
 impl Peer {
@@ -80,7 +83,7 @@ impl Peer {
     }
 
     /// Reads the preamble; gives the authentication byte.
-    pub(super) async fn preamble(&mut self) -> u8 {
+    pub(crate) async fn preamble(&mut self) -> u8 {
         let mut preamble = [0; 7];
         self.stream.read_exact(&mut preamble).await.unwrap();
         assert_eq!(&preamble[..6], b"hrpc\x09\x00");
@@ -98,7 +101,7 @@ impl Peer {
     }
 
     /// The next frame with its header, out of the wrapping if there is one.
-    pub(super) async fn receive(&mut self) -> Option<(RequestHeader, Bytes)> {
+    pub(crate) async fn receive(&mut self) -> Option<(RequestHeader, Bytes)> {
         let mut frame = loop {
             if self.layer.is_none() {
                 break self.outer().await?;
@@ -120,13 +123,13 @@ impl Peer {
         Some((header, frame))
     }
 
-    pub(super) async fn sasl(&mut self) -> SaslMessage {
+    pub(crate) async fn sasl(&mut self) -> SaslMessage {
         let (header, mut body) = self.receive().await.unwrap();
         assert_eq!((header.call_id, header.retry_count, header.client_id.len()), (CALL_ID_SASL, Some(-1), 0));
         SaslMessage::decode_length_delimited(&mut body).unwrap()
     }
 
-    pub(super) async fn send_sasl(&mut self, message: SaslMessage) {
+    pub(crate) async fn send_sasl(&mut self, message: SaslMessage) {
         let header = ResponseHeader { call_id: CALL_ID_SASL as u32, ..ResponseHeader::default() };
         self.raw_frame(
             &[header.encode_length_delimited_to_vec(), message.encode_length_delimited_to_vec()].concat(),
@@ -135,7 +138,7 @@ impl Peer {
     }
 
     /// Preamble, negotiation with the token of these tests, context.
-    pub(super) async fn accept_token(&mut self, qop: &str) -> ConnectionContext {
+    pub(crate) async fn accept_token(&mut self, qop: &str) -> ConnectionContext {
         assert_eq!(self.preamble().await, 0xdf);
         assert_eq!(self.sasl().await.state, SASL_NEGOTIATE);
         let offer = |method: &str, mechanism: &str, challenge| SaslAuth {
@@ -167,19 +170,19 @@ impl Peer {
     }
 
     /// Preamble without SASL, context.
-    pub(super) async fn accept(&mut self) -> ConnectionContext {
+    pub(crate) async fn accept(&mut self) -> ConnectionContext {
         assert_eq!(self.preamble().await, 0);
         self.context().await
     }
 
-    pub(super) async fn context(&mut self) -> ConnectionContext {
+    pub(crate) async fn context(&mut self) -> ConnectionContext {
         let (header, mut body) = self.receive().await.unwrap();
         assert_eq!((header.call_id, header.client_id.len()), (CALL_ID_CONTEXT, 16));
         ConnectionContext::decode_length_delimited(&mut body).unwrap()
     }
 
     /// The next call, `None` when the client has gone. Pings are passed over.
-    pub(super) async fn call(&mut self) -> Option<Call> {
+    pub(crate) async fn call(&mut self) -> Option<Call> {
         loop {
             let (header, mut body) = self.receive().await?;
             if header.call_id == CALL_ID_PING {
@@ -187,8 +190,9 @@ impl Peer {
             }
             assert_eq!(header.retry_count, Some(0));
             let method = MethodHeader::decode_length_delimited(&mut body).unwrap();
-            let text = UserInformation::decode_length_delimited(&mut body).unwrap().effective_user.unwrap();
-            return Some(Call { id: header.call_id, method, text });
+            let text =
+                UserInformation::decode_length_delimited(body.clone()).ok().and_then(|t| t.effective_user);
+            return Some(Call { id: header.call_id, method, body, text: text.unwrap_or_default() });
         }
     }
 
@@ -205,29 +209,39 @@ impl Peer {
     }
 
     /// The frame of an answer, with its length.
-    pub(super) fn answer_frame(id: i32, answer: &str) -> Vec<u8> {
-        let body = [Self::header(id, STATUS_SUCCESS, "", ""), text(answer).encode_length_delimited_to_vec()]
-            .concat();
+    pub(crate) fn answer_frame(id: i32, answer: &str) -> Vec<u8> {
+        Self::message_frame(id, &text(answer))
+    }
+
+    fn message_frame(id: i32, answer: &impl Message) -> Vec<u8> {
+        let body =
+            [Self::header(id, STATUS_SUCCESS, "", ""), answer.encode_length_delimited_to_vec()].concat();
         [&(body.len() as u32).to_be_bytes()[..], &body].concat()
     }
 
-    pub(super) async fn answer(&mut self, id: i32, answer: &str) {
+    /// Answers a call with any message.
+    pub(crate) async fn reply(&mut self, id: i32, answer: &impl Message) {
+        let frame = Self::message_frame(id, answer);
+        self.send(&frame).await;
+    }
+
+    pub(crate) async fn answer(&mut self, id: i32, answer: &str) {
         let frame = Self::answer_frame(id, answer);
         self.send(&frame).await;
     }
 
-    pub(super) async fn fail(&mut self, id: i32, class: &str, message: &str) {
+    pub(crate) async fn fail(&mut self, id: i32, class: &str, message: &str) {
         let body = Self::header(id, STATUS_ERROR, class, message);
         self.send(&[&(body.len() as u32).to_be_bytes()[..], &body].concat()).await;
     }
 
     /// A FATAL answer: never wrapped, as in Hadoop's SASL phase.
-    pub(super) async fn fatal(&mut self, id: i32, class: &str, message: &str) {
+    pub(crate) async fn fatal(&mut self, id: i32, class: &str, message: &str) {
         self.raw_frame(&Self::header(id, 2, class, message)).await;
     }
 
     /// Sends bytes of the inner stream, through the layer if there is one.
-    pub(super) async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         match &mut self.layer {
             None => self.stream.write_all(bytes).await.unwrap(),
             Some(layer) => {
@@ -237,13 +251,13 @@ impl Peer {
         }
     }
 
-    pub(super) async fn raw_frame(&mut self, body: &[u8]) {
+    pub(crate) async fn raw_frame(&mut self, body: &[u8]) {
         let frame = [&(body.len() as u32).to_be_bytes()[..], body].concat();
         self.stream.write_all(&frame).await.unwrap();
     }
 
     /// Answers every call with its own text, until the client goes.
-    pub(super) async fn echo(mut self) {
+    pub(crate) async fn echo(mut self) {
         while let Some(call) = self.call().await {
             self.answer(call.id, &call.text).await;
         }

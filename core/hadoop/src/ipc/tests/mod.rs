@@ -2,7 +2,7 @@
 
 mod calls;
 mod failover;
-mod fake;
+pub(crate) mod fake;
 mod security;
 
 use super::{Auth, Client, IpcError, IpcOptions, Protocol};
