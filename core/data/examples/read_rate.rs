@@ -7,7 +7,7 @@
 use futures_util::StreamExt;
 use ringspin_data::plan::{Deal, Order, Plan, PlanOptions};
 use ringspin_data::reader::{Reader, ReaderOptions};
-use ringspin_data::storage::{HdfsOptions, Location, RetryPolicy, Scheme, Storage, StorageOptions};
+use ringspin_data::storage::{HdfsOptions, Location, RetryPolicy, Storage, StorageOptions};
 use ringspin_data::{Dataset, DatasetOptions, index};
 use ringspin_hadoop::conf::{Configuration, Environment};
 use ringspin_job::{InputFormat, InputSpec, RawDtype, RawLayout};
@@ -35,6 +35,13 @@ fn hadoop() -> Result<HdfsOptions> {
 
 /// Bytes and time of one way of reading.
 type Measured = (u64, Duration);
+
+/// Processor time of this process so far, in ticks of 10 ms (utime and stime of `proc_pid_stat(5)`).
+fn ticks() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum()
+}
 
 async fn bare(config: &BTreeMap<String, String>, user: &str, at: &Location) -> Result<Measured> {
     let client = hdfs_native::ClientBuilder::new()
@@ -89,8 +96,7 @@ fn main() -> Result<()> {
     let rounds: usize = arguments.next().map_or(Ok(5), |rounds| rounds.parse())?;
     let runtime = tokio::runtime::Runtime::new()?;
     let base = Location::local("/".as_ref())?;
-    let is_hdfs = Location::parse(&uri, &base)?.scheme() == Scheme::Hdfs;
-    let hdfs = if is_hdfs { Some(hadoop()?) } else { None };
+    let hdfs = if uri.starts_with("hdfs:") { Some(hadoop()?) } else { None };
     let policy = RetryPolicy::interactive();
     let storage = Storage::new(StorageOptions { base, hdfs: hdfs.clone(), policy, writer: "bench".into() });
     let at = storage.locate(&uri)?;
@@ -112,10 +118,13 @@ fn main() -> Result<()> {
         shuffle_bytes: 64 << 20,
     };
     let index = Arc::new(runtime.block_on(index::index(&storage, &spec))?);
-    let mut rows: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut rows: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
     for _ in 0..rounds {
+        let mut before = ticks();
         let mut note = |name, (bytes, time): Measured| {
-            rows.entry(name).or_default().push(bytes as f64 / time.as_secs_f64() / 1e6);
+            let used = (ticks() - before) / 100.0;
+            rows.entry(name).or_default().push((bytes as f64 / time.as_secs_f64() / 1e6, used));
+            before = ticks();
         };
         if let Some(hdfs) = &hdfs {
             note("1 hdfs-native", runtime.block_on(bare(&hdfs.config, &hdfs.user, &at))?);
@@ -125,9 +134,10 @@ fn main() -> Result<()> {
         note("3 reader", batches(runtime.handle(), dataset)?);
     }
     for (name, rates) in &mut rows {
-        rates.sort_by(f64::total_cmp);
-        let (median, best) = (rates[rates.len() / 2], rates[rates.len() - 1]);
-        println!("{name:14} median {median:7.0} MB/s  best {best:7.0} MB/s");
+        rates.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (median, best) = (rates[rates.len() / 2].0, rates[rates.len() - 1].0);
+        let used = rates.iter().map(|rate| rate.1).sum::<f64>() / rates.len() as f64;
+        println!("{name:14} median {median:7.0} MB/s  best {best:7.0} MB/s  processor {used:5.2} s");
     }
     Ok(())
 }

@@ -97,16 +97,51 @@ impl BinaryCodec {
         values: &[u8],
         out: &mut [f32],
     ) -> Result<(), BadRecord> {
-        let plane = self.values / planes;
-        for (i, bytes) in values.chunks_exact(element.bytes()).enumerate() {
-            let number = element.read(bytes) as f32;
-            if !number.is_finite() {
-                return Err(BadRecord::new(format!("value {i} is {number}; inputs have to be finite")));
-            }
-            let at = if self.planes == 0 { i } else { i % plane * planes + i / plane };
-            out[at] = number;
+        let place = Weave { planes, plane: self.values / planes };
+        match element {
+            // Chosen once for a record, not once for a value.
+            Element::F32Le => place.fill(values, out, f32::from_le_bytes),
+            Element::F32Be => place.fill(values, out, f32::from_be_bytes),
+            Element::F64Be => place.fill(values, out, |bytes| f64::from_be_bytes(bytes) as f32),
+            Element::U8 => place.fill(values, out, |[byte]| f32::from(byte)),
+            Element::I8 => place.fill(values, out, |[byte]| f32::from(byte as i8)),
+            Element::I16Be => place.fill(values, out, |bytes| f32::from(i16::from_be_bytes(bytes))),
+            Element::U16Be => place.fill(values, out, |bytes| f32::from(u16::from_be_bytes(bytes))),
+            Element::I32Be => place.fill(values, out, |bytes| i32::from_be_bytes(bytes) as f32),
+            Element::U32Be => place.fill(values, out, |bytes| u32::from_be_bytes(bytes) as f32),
         }
-        Ok(())
+        match out.iter().position(|number| !number.is_finite()) {
+            None => Ok(()),
+            Some(at) => {
+                let number = out[at];
+                let value = place.source(at);
+                Err(BadRecord::new(format!("value {value} is {number}; inputs have to be finite")))
+            }
+        }
+    }
+}
+
+/// From the order in a file to channels last.
+#[derive(Clone, Copy)]
+struct Weave {
+    /// Channels that lie one after the other; 1 when values lie as they should.
+    planes: usize,
+    /// Values of each.
+    plane: usize,
+}
+
+impl Weave {
+    fn fill<const N: usize>(self, values: &[u8], out: &mut [f32], read: impl Fn([u8; N]) -> f32) {
+        let (values, _) = values.as_chunks::<N>();
+        for (plane, values) in values.chunks(self.plane).enumerate() {
+            let out = out[plane..].iter_mut().step_by(self.planes);
+            out.zip(values).for_each(|(out, bytes)| *out = read(*bytes));
+        }
+    }
+
+    /// Number in the file of the value at a place of the output.
+    fn source(self, at: usize) -> usize {
+        at % self.planes * self.plane + at / self.planes
     }
 }
 

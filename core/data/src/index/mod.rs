@@ -202,6 +202,11 @@ impl Survey {
         }
     }
 
+    /// The files of records, in order; not those of labels.
+    pub fn locations(&self) -> Vec<Location> {
+        self.files.iter().map(|file| file.file.location.clone()).collect()
+    }
+
     /// What is left to be counted: byte ranges of text files, in order. Binary records need nothing.
     pub fn tasks(&self) -> Vec<IndexTask> {
         match &self.codec {
