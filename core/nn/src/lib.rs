@@ -1,1 +1,51 @@
-//! ringspin-nn
+//! The training engine: layers, models, losses, optimizers, schedules, and what runs them on the cores of one
+//! machine.
+//!
+//! Synchronous, without I/O, sockets, clocks or globals. All parameters lie in one flat buffer and all
+//! gradients in another, both the caller's; a [`Model`] says what lies where and a [`Workspace`] runs it. The
+//! bits of a result depend on neither the number of threads nor, outside of BLAS, on the CPU.
+//!
+//! Reading order: [`Shape`], [`Layer`] (the contract), one file of `layers/`, `model` (a description becomes
+//! layers that fit), `plan` (order and memory of a pass), `execute` (the pass), `kernels/`.
+
+mod arena;
+mod assemble;
+mod batch;
+mod execute;
+mod fuse;
+#[cfg(test)]
+mod golden;
+mod initialize;
+mod kernels;
+mod layer;
+mod layers;
+mod losses;
+mod model;
+mod models;
+mod optimizers;
+mod plan;
+mod random;
+mod registry;
+mod schedules;
+mod shape;
+mod summary;
+mod team;
+mod workspace;
+
+pub use batch::{BatchMetrics, BatchView, TargetKind, Targets};
+pub use kernels::Isa;
+pub use layer::{
+    Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard,
+};
+pub use losses::{Loss, Measure};
+pub use model::{Described, Model, Parameter};
+pub use optimizers::{Moment, Optimizer, OptimizerState, update};
+pub use random::{RandomKey, RecordRandom};
+pub use registry::{
+    BuildLayer, BuildLoss, BuildModel, BuildOptimizer, BuildSchedule, Entry, LAYER_PARAMS, ParamDoc,
+    Registry, Table,
+};
+pub use schedules::{Progress, Schedule};
+pub use shape::{Image, Layout, MAX_RECORD_ELEMENTS, Shape};
+pub use team::Team;
+pub use workspace::{TrainingPass, Workspace};

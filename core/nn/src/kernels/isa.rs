@@ -1,0 +1,168 @@
+//! Which instructions a kernel is compiled for, chosen at run time.
+
+use super::lanes::Lanes;
+use super::portable::Portable;
+use std::fmt;
+
+/// The instructions that kernels use: a value of this type proves that the CPU has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Isa(Level);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// A loop written over [`Lanes`], with its arguments as fields. `run` must be `#[inline(always)]`, so that it
+/// is compiled for the instructions of the caller.
+pub(crate) trait Kernel {
+    /// What the loop returns.
+    type Output;
+    /// Runs the loop.
+    fn run<V: Lanes>(self) -> Self::Output;
+}
+
+impl Isa {
+    /// The widest instructions this CPU has.
+    pub fn best() -> Isa {
+        Isa::available()[0]
+    }
+
+    /// Plain Rust, for every CPU; slow where the CPU has no fused multiply-add.
+    pub fn portable() -> Isa {
+        Isa(Level::Portable)
+    }
+
+    /// Everything this CPU can run, widest first; the last is [`Isa::portable`].
+    pub fn available() -> Vec<Isa> {
+        let mut available = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if avx2 && avx512 {
+                available.push(Isa(Level::Avx512));
+            }
+            if avx2 {
+                available.push(Isa(Level::Avx2));
+            }
+        }
+        available.push(Isa::portable());
+        available
+    }
+
+    /// Runs `kernel` compiled for these instructions.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Level::Portable => kernel.run::<Portable>(),
+            // SAFETY: only `available` makes an `Isa` of this level, after it found the features below.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { run_avx2(kernel) },
+            // SAFETY: only `available` makes an `Isa` of this level, after it found the features below.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { run_avx512(kernel) },
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<super::avx2::Avx2>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<super::avx512::Avx512>()
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Level::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "AVX-512",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lanes::LANES;
+    use super::*;
+
+    /// Every operation of `Lanes` on the same two vectors, results one after the other.
+    struct Everything<'a> {
+        a: &'a [f32; LANES],
+        b: &'a [f32; LANES],
+        count: usize,
+    }
+
+    impl Kernel for Everything<'_> {
+        type Output = Vec<u32>;
+
+        #[inline(always)]
+        fn run<V: Lanes>(self) -> Vec<u32> {
+            // SAFETY: both arrays hold sixteen numbers, and so does every chunk that is written.
+            unsafe {
+                let (a, b) = (V::load(self.a.as_ptr()), V::load(self.b.as_ptr()));
+                let part = V::load_first(self.a.as_ptr(), self.count);
+                let ((even, odd), (first, second)) = (a.deinterleave(b), a.interleave(b));
+                let whole = a.round().max(V::splat(-127.0)).min(V::splat(127.0));
+                let mut vectors =
+                    vec![a.add(b), a.sub(b), a.mul(b), a.div(b), a.fma(b, part), a.abs().sqrt()];
+                vectors.extend([
+                    a.abs(),
+                    a.max(b),
+                    a.min(b),
+                    a.if_greater(b, part, b),
+                    a.if_equal(b, part, b),
+                ]);
+                vectors.extend([
+                    a.with_sign(b),
+                    a.round(),
+                    whole.exp2_whole(),
+                    even,
+                    odd,
+                    first,
+                    second,
+                    part,
+                ]);
+                vectors.push(V::splat(a.sum()));
+                let mut out = vec![0.0f32; LANES * (vectors.len() + 1)];
+                for (i, vector) in vectors.iter().enumerate() {
+                    vector.store(out.as_mut_ptr().add(LANES * i));
+                }
+                a.store_first(out.as_mut_ptr().add(LANES * vectors.len()), self.count);
+                // NaNs are equal whatever their payload: which one survives is the CPU's choice.
+                out.iter().map(|v| if v.is_nan() { 0x7fc0_0000 } else { v.to_bits() }).collect()
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation_gives_the_bits_of_its_scalar_twin() {
+        let numbers = [0.0, -0.0, 1.0, -1.5, 2.5, 1e-38, 1e38, -3e38, f32::INFINITY, f32::NAN, 126.4, 0.3];
+        for shift in 0..numbers.len() {
+            let a: [f32; LANES] = std::array::from_fn(|i| numbers[(i + shift) % numbers.len()]);
+            let b: [f32; LANES] = std::array::from_fn(|i| numbers[(i * 5 + 3 * shift) % numbers.len()]);
+            for count in 0..=LANES {
+                let expected = Isa::portable().run(Everything { a: &a, b: &b, count });
+                for isa in Isa::available() {
+                    assert_eq!(isa.run(Everything { a: &a, b: &b, count }), expected, "{isa}, count {count}");
+                }
+            }
+        }
+    }
+}

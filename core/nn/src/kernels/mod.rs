@@ -1,0 +1,21 @@
+//! The loops that take the time. `unsafe` lives here, in `team`, in `arena` and in `execute`, and nowhere else.
+//!
+//! Refuses to: allocate, know layers, choose threads. A kernel gets slices and does one thing with them.
+
+pub(crate) mod correlate;
+pub(crate) mod elementwise;
+pub(crate) mod gemm;
+mod isa;
+pub(crate) mod lanes;
+pub(crate) mod math;
+mod portable;
+pub(crate) mod softmax;
+pub(crate) mod update;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+pub use isa::Isa;
+pub(crate) use isa::Kernel;

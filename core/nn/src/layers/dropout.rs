@@ -1,0 +1,110 @@
+//! Dropout: in training each number is 0 with probability p, and the others grow by 1 / (1 - p).
+//!
+//! x and y of any shape. `dx = dy · mask / (1 - p)`. In evaluation `y = x`. The mask is a function of (seed,
+//! step, lane, layer, record, element) alone and is computed again in backward instead of being kept.
+
+use crate::layer::{Backward, Context, Forward, Layer, Misfit, Needs};
+use crate::registry::ParamDoc;
+use crate::shape::{Layout, Shape};
+use ringspin_job::ParamReader;
+
+/// One line for the documentation.
+pub(crate) const DOC: &str = "drops numbers at random in training (PyTorch Dropout)";
+/// Parameters.
+pub(crate) const PARAMS: &[ParamDoc] = &[ParamDoc::new("p", "0.5", "probability that a number is dropped")];
+
+pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
+    let p = reader.number("p", 0.0..=1.0, Some(0.5));
+    Ok(Box::new(Dropout { p, shape: input.clone() }))
+}
+
+struct Dropout {
+    p: f64,
+    shape: Shape,
+}
+
+impl Dropout {
+    /// `to = from · mask / (1 - p)`, record by record.
+    fn drop(&self, context: Context, from: &[f32], to: &mut [f32]) {
+        let elements = self.shape.elements();
+        // A word below the threshold drops; p = 1 drops every word.
+        let threshold = (self.p * 2f64.powi(32)) as u64;
+        let factor = if self.p < 1.0 { (1.0 / (1.0 - self.p)) as f32 } else { 0.0 };
+        let records = from.chunks_exact(elements).zip(to.chunks_exact_mut(elements));
+        for (i, (from, to)) in records.enumerate() {
+            let random = context.key.record(context.layer, context.first_record + i);
+            for (quad, (from, to)) in from.chunks(4).zip(to.chunks_mut(4)).enumerate() {
+                for ((from, to), word) in from.iter().zip(to).zip(random.quad(quad)) {
+                    *to = if u64::from(word) < threshold { 0.0 } else { from * factor };
+                }
+            }
+        }
+    }
+}
+
+impl Layer for Dropout {
+    fn output(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn wants(&self, given: Layout) -> Layout {
+        given
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { input: false, output: false }
+    }
+
+    fn forward(&self, pass: Forward<'_>) {
+        if pass.context.training {
+            self.drop(pass.context, pass.x, pass.y);
+        } else {
+            pass.y.copy_from_slice(pass.x);
+        }
+    }
+
+    fn backward(&self, pass: Backward<'_>) {
+        if let Some(dx) = pass.dx {
+            self.drop(pass.context, pass.dy, dx);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::golden::single_layer;
+    use crate::random::RandomKey;
+    use crate::shape::Shape;
+    use ringspin_job::{Component, Value};
+
+    fn dropped(p: f64, key: RandomKey, records: usize) -> (Vec<f32>, Vec<f32>) {
+        let component = Component::new("x", "dropout").with("p", Value::Float(p));
+        let layer = single_layer(&component, &Shape::image(10, 10, 10).unwrap());
+        let x = vec![2.0; 1000 * records];
+        let y = layer.forward_training(&[], &x, key);
+        let dx = layer.backward_training(&[], &x, &x, key).dx;
+        (y, dx)
+    }
+
+    #[test]
+    fn drops_the_share_that_was_asked_for_and_scales_the_rest() {
+        let key = RandomKey { seed: 7, step: 3, lane: 1 };
+        let (y, dx) = dropped(0.25, key, 20);
+        let zeros = y.iter().filter(|y| **y == 0.0).count();
+        assert!((4700..5300).contains(&zeros), "{zeros} of 20000");
+        assert!(y.iter().all(|y| *y == 0.0 || (*y - 2.0 / 0.75).abs() < 1e-6));
+        assert_eq!(y, dx, "backward uses the mask of forward");
+        assert!(dropped(1.0, key, 1).0.iter().all(|y| *y == 0.0));
+        assert!(dropped(0.0, key, 1).0.iter().all(|y| *y == 2.0));
+    }
+
+    #[test]
+    fn masks_differ_between_steps_lanes_and_records() {
+        let key = RandomKey { seed: 7, step: 3, lane: 1 };
+        let (y, _) = dropped(0.5, key, 2);
+        assert_ne!(y[..1000], y[1000..]);
+        assert_ne!(dropped(0.5, RandomKey { step: 4, ..key }, 2).0, y);
+        assert_ne!(dropped(0.5, RandomKey { lane: 0, ..key }, 2).0, y);
+        assert_eq!(dropped(0.5, key, 2).0, y);
+    }
+}

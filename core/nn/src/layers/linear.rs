@@ -1,0 +1,160 @@
+//! Fully connected: `y = x Wᵀ + b`.
+//!
+//! x (F = in), W [out, in], b [out], y (F = out).
+//! `dx = dy W`, `dW = dyᵀ x`, `db = Σ dy` over the records.
+
+use crate::kernels::elementwise::{add_row, sum_rows};
+use crate::kernels::gemm::{Matrix, multiply};
+use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard};
+use crate::registry::ParamDoc;
+use crate::shape::Shape;
+use ringspin_job::ParamReader;
+use std::ops::Range;
+
+/// One line for the documentation.
+pub(crate) const DOC: &str = "fully connected layer (PyTorch Linear)";
+/// Parameters.
+pub(crate) const PARAMS: &[ParamDoc] = &[
+    ParamDoc::new("out_features", "required", "outputs"),
+    ParamDoc::new("in_features", "from the input", "inputs, checked when given"),
+    ParamDoc::new("bias", "true", "whether a learned number is added to each output"),
+];
+
+/// From this many weights on, their gradient is cut by outputs over the whole micro-batch instead of being
+/// computed block by block and added up: fewer numbers move.
+const SHARDED_WEIGHTS: usize = 8 * 1024;
+/// Outputs of a shard: enough rows for a fast matrix product, and shards for many threads.
+const SHARD_ROWS: usize = 32;
+/// No more shards than this: each reads the whole input.
+const MAX_SHARDS: usize = 16;
+
+pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
+    let outputs = reader.count("out_features", 1, None);
+    let expected = reader.has("in_features").then(|| reader.count("in_features", 1, None));
+    let bias = reader.flag("bias", true);
+    let output = Shape::flat(outputs)?;
+    let Some(inputs) = input.as_flat() else {
+        return Err(Misfit(format!(
+            "linear needs flat records, the layer before gives {input}; put a flatten between them"
+        )));
+    };
+    if let Some(expected) = expected.filter(|expected| *expected != inputs) {
+        return Err(Misfit(format!("in_features = {expected}, but the layer before gives {input}")));
+    }
+    Ok(Box::new(Linear { inputs, outputs, bias, output }))
+}
+
+struct Linear {
+    inputs: usize,
+    outputs: usize,
+    bias: bool,
+    output: Shape,
+}
+
+impl Linear {
+    fn weights(&self) -> usize {
+        self.inputs * self.outputs
+    }
+
+    /// Outputs of a shard.
+    fn rows(&self, shard: usize) -> Range<usize> {
+        let shards = self.shards();
+        shard * self.outputs / shards..(shard + 1) * self.outputs / shards
+    }
+}
+
+impl Layer for Linear {
+    fn output(&self) -> &Shape {
+        &self.output
+    }
+
+    fn parameters(&self) -> Vec<ParameterSpec> {
+        // PyTorch's default: Kaiming uniform with a = √5, which is 1/√in for weight and bias alike.
+        let init = Init::Uniform { bound: 1.0 / (self.inputs as f32).sqrt() };
+        let weight = ParameterSpec { name: "weight", shape: vec![self.outputs, self.inputs], init };
+        let bias = ParameterSpec { name: "bias", shape: vec![self.outputs], init };
+        if self.bias { vec![weight, bias] } else { vec![weight] }
+    }
+
+    fn flops(&self) -> u64 {
+        2 * self.weights() as u64
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { input: true, output: false }
+    }
+
+    fn forward(&self, pass: Forward<'_>) {
+        let (weight, bias) = pass.params.split_at(self.weights());
+        let x = Matrix::new(pass.x, pass.records, self.inputs);
+        let weight = Matrix::new(weight, self.outputs, self.inputs);
+        multiply(x, weight.transposed(), 0.0, pass.y, self.outputs);
+        if self.bias {
+            add_row(pass.y, bias);
+        }
+    }
+
+    fn backward(&self, pass: Backward<'_>) {
+        let dy = Matrix::new(pass.dy, pass.records, self.outputs);
+        if let Some(dx) = pass.dx {
+            let weight = Matrix::new(&pass.params[..self.weights()], self.outputs, self.inputs);
+            multiply(dy, weight, 0.0, dx, self.inputs);
+        }
+        if let Some(dparams) = pass.dparams {
+            let (dweight, dbias) = dparams.split_at_mut(self.weights());
+            let x = Matrix::new(pass.x, pass.records, self.inputs);
+            multiply(dy.transposed(), x, 1.0, dweight, self.inputs);
+            if self.bias {
+                sum_rows(pass.dy, self.outputs, dbias);
+            }
+        }
+    }
+
+    fn sharded(&self) -> Option<&dyn Sharded> {
+        (self.weights() >= SHARDED_WEIGHTS).then_some(self)
+    }
+}
+
+impl Sharded for Linear {
+    fn shards(&self) -> usize {
+        self.outputs.div_ceil(SHARD_ROWS).min(MAX_SHARDS)
+    }
+
+    fn shard_ranges(&self, shard: usize) -> [Range<usize>; 2] {
+        let rows = self.rows(shard);
+        let bias = if self.bias { self.weights() + rows.start..self.weights() + rows.end } else { 0..0 };
+        [rows.start * self.inputs..rows.end * self.inputs, bias]
+    }
+
+    fn weights_shard(&self, shard: usize, pass: WeightsShard<'_>) {
+        let rows = self.rows(shard);
+        let [dweight, dbias] = pass.dparams;
+        let x = Matrix::new(pass.x, pass.records, self.inputs);
+        let dy = Matrix::strided(&pass.dy[rows.start..], pass.records, rows.len(), self.outputs);
+        let keep = if pass.accumulate { 1.0 } else { 0.0 };
+        multiply(dy.transposed(), x, keep, dweight, self.inputs);
+        if self.bias {
+            if !pass.accumulate {
+                dbias.fill(0.0);
+            }
+            for row in pass.dy.chunks_exact(self.outputs) {
+                sum_rows(&row[rows.clone()], rows.len(), dbias);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::golden;
+
+    #[test]
+    fn agrees_with_pytorch() {
+        golden::check_layer("linear", 3e-6);
+    }
+
+    #[test]
+    fn gradient_agrees_with_differences() {
+        golden::check_layer_gradient("linear", 2e-3);
+    }
+}

@@ -1,0 +1,31 @@
+//! Logistic function: `y = 1 / (1 + e⁻ˣ)`, `dx = dy y (1 - y)`.
+//!
+//! x and y of any shape.
+
+use super::activation::Activation;
+use crate::kernels::elementwise::Function;
+use crate::layer::{Layer, Misfit};
+use crate::shape::Shape;
+use ringspin_job::ParamReader;
+
+/// One line for the documentation.
+pub(crate) const DOC: &str = "1 / (1 + exp(-x)) (PyTorch Sigmoid)";
+
+pub(crate) fn build(_: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
+    Ok(Box::new(Activation { function: Function::Sigmoid, shape: input.clone() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::golden;
+
+    #[test]
+    fn agrees_with_pytorch() {
+        golden::check_layer("sigmoid", 1e-6);
+    }
+
+    #[test]
+    fn gradient_agrees_with_differences() {
+        golden::check_layer_gradient("sigmoid", 2e-3);
+    }
+}

@@ -1,0 +1,371 @@
+//! What can be asked for by name: layers, losses, optimizers, schedules and models.
+//!
+//! A [`Registry`] is a value: [`Registry::standard`] knows everything of this crate, and a program around the
+//! library adds its own layers and models, under names that job files then use like any other.
+
+use crate::layer::{Layer, Misfit};
+use crate::losses::{self, Loss};
+use crate::optimizers::{self, Optimizer};
+use crate::schedules::warmup::{self, Warmup};
+use crate::schedules::{self, Schedule};
+use crate::shape::Shape;
+use crate::{layers, models};
+use ringspin_job::{Component, ParamReader, Problems};
+
+/// A parameter of a component, as documented and as accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParamDoc {
+    /// Name.
+    pub name: &'static str,
+    /// Value that stands when it is not given, as it would be typed; `required` when it must be given.
+    pub default: &'static str,
+    /// What it means, in one line.
+    pub doc: &'static str,
+}
+
+impl ParamDoc {
+    /// A documented parameter.
+    pub const fn new(name: &'static str, default: &'static str, doc: &'static str) -> Self {
+        ParamDoc { name, default, doc }
+    }
+}
+
+/// Parameters that every layer has.
+pub const LAYER_PARAMS: &[ParamDoc] =
+    &[ParamDoc::new("name", "its index", "what its parameters are called after in a weights file")];
+
+/// Builds a layer from its parameters for an input shape.
+pub type BuildLayer = dyn Fn(&mut ParamReader<'_>, &Shape) -> Result<Box<dyn Layer>, Misfit> + Send + Sync;
+/// Builds a loss from its parameters for the model's output shape.
+pub type BuildLoss = dyn Fn(&mut ParamReader<'_>, &Shape) -> Result<Box<dyn Loss>, Misfit> + Send + Sync;
+/// Builds an optimizer from its parameters.
+pub type BuildOptimizer = dyn Fn(&mut ParamReader<'_>) -> Box<dyn Optimizer> + Send + Sync;
+/// Builds a schedule from its parameters.
+pub type BuildSchedule = dyn Fn(&mut ParamReader<'_>) -> Box<dyn Schedule> + Send + Sync;
+/// Lists the layers of a model from its parameters.
+pub type BuildModel = dyn Fn(&mut ParamReader<'_>) -> Vec<Component> + Send + Sync;
+
+/// Something that can be asked for by name.
+pub struct Entry<B: ?Sized> {
+    name: String,
+    doc: String,
+    params: Vec<ParamDoc>,
+    build: Box<B>,
+}
+
+impl<B: ?Sized> Entry<B> {
+    /// Documents the component: one line, and its parameters.
+    pub fn describe(&mut self, doc: &str, params: &[ParamDoc]) {
+        self.doc = doc.into();
+        self.params.extend_from_slice(params);
+    }
+
+    /// Name in job files.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is, in one line.
+    pub fn doc(&self) -> &str {
+        &self.doc
+    }
+
+    /// Its parameters.
+    pub fn params(&self) -> &[ParamDoc] {
+        &self.params
+    }
+}
+
+/// Everything of one kind, in order of registration.
+pub struct Table<B: ?Sized> {
+    what: &'static str,
+    entries: Vec<Entry<B>>,
+}
+
+impl<B: ?Sized> Table<B> {
+    fn new(what: &'static str) -> Self {
+        Table { what, entries: Vec::new() }
+    }
+
+    /// Adds an entry; one of the same name is replaced.
+    fn add(&mut self, name: &str, build: Box<B>) -> &mut Entry<B> {
+        self.entries.retain(|entry| entry.name != name);
+        self.entries.push(Entry { name: name.into(), doc: String::new(), params: Vec::new(), build });
+        self.entries.last_mut().expect("an entry was just added")
+    }
+
+    /// Entries in order of registration.
+    pub fn entries(&self) -> &[Entry<B>] {
+        &self.entries
+    }
+
+    fn find(&self, component: &Component, problems: &mut Problems) -> Option<&B> {
+        let entry = self.entries.iter().find(|entry| entry.name == component.name);
+        if entry.is_none() {
+            let known: Vec<&str> = self.entries.iter().map(Entry::name).collect();
+            component.unknown(self.what, &known, problems);
+        }
+        entry.map(|entry| &*entry.build)
+    }
+}
+
+/// What can be asked for by name.
+pub struct Registry {
+    layers: Table<BuildLayer>,
+    losses: Table<BuildLoss>,
+    optimizers: Table<BuildOptimizer>,
+    schedules: Table<BuildSchedule>,
+    models: Table<BuildModel>,
+}
+
+impl Registry {
+    /// A registry that knows nothing.
+    pub fn empty() -> Registry {
+        Registry {
+            layers: Table::new("layer"),
+            losses: Table::new("loss"),
+            optimizers: Table::new("optimizer"),
+            schedules: Table::new("schedule"),
+            models: Table::new("model"),
+        }
+    }
+
+    /// Everything this crate has.
+    #[rustfmt::skip]
+    pub fn standard() -> Registry {
+        let mut r = Registry::empty();
+        r.layer("linear", layers::linear::build).describe(layers::linear::DOC, layers::linear::PARAMS);
+        r.layer("conv2d", layers::conv2d::build).describe(layers::conv2d::DOC, layers::conv2d::PARAMS);
+        r.layer("max_pool2d", layers::max_pool2d::build).describe(layers::max_pool2d::DOC, layers::max_pool2d::PARAMS);
+        r.layer("avg_pool2d", layers::avg_pool2d::build).describe(layers::avg_pool2d::DOC, layers::avg_pool2d::PARAMS);
+        r.layer("relu", layers::relu::build).describe(layers::relu::DOC, &[]);
+        r.layer("tanh", layers::tanh::build).describe(layers::tanh::DOC, &[]);
+        r.layer("sigmoid", layers::sigmoid::build).describe(layers::sigmoid::DOC, &[]);
+        r.layer("dropout", layers::dropout::build).describe(layers::dropout::DOC, layers::dropout::PARAMS);
+        r.layer("flatten", layers::flatten::build).describe(layers::flatten::DOC, &[]);
+        r.layer("log_softmax", layers::log_softmax::build).describe(layers::log_softmax::DOC, &[]);
+        r.loss("cross_entropy", losses::cross_entropy::build).describe(losses::cross_entropy::DOC, losses::cross_entropy::PARAMS);
+        r.loss("nll", losses::nll::build).describe(losses::nll::DOC, losses::nll::PARAMS);
+        r.loss("mse", losses::mse::build).describe(losses::mse::DOC, losses::mse::PARAMS);
+        r.optimizer("sgd", optimizers::sgd::build).describe(optimizers::sgd::DOC, optimizers::sgd::PARAMS);
+        r.optimizer("adam", optimizers::adam::build).describe(optimizers::adam::DOC, optimizers::adam::PARAMS);
+        r.schedule("constant", schedules::constant::build).describe(schedules::constant::DOC, schedules::constant::PARAMS);
+        r.schedule("step", schedules::step::build).describe(schedules::step::DOC, schedules::step::PARAMS);
+        r.schedule("polynomial", schedules::polynomial::build).describe(schedules::polynomial::DOC, schedules::polynomial::PARAMS);
+        r.model("lenet5", models::lenet5::build).describe(models::lenet5::DOC, models::lenet5::PARAMS);
+        r.model("mlp", models::mlp::build).describe(models::mlp::DOC, models::mlp::PARAMS);
+        r
+    }
+
+    /// Registers a layer. `build` reads its parameters and says when it does not fit its input.
+    pub fn layer(
+        &mut self,
+        name: &str,
+        build: impl Fn(&mut ParamReader<'_>, &Shape) -> Result<Box<dyn Layer>, Misfit> + Send + Sync + 'static,
+    ) -> &mut Entry<BuildLayer> {
+        let entry = self.layers.add(name, Box::new(build));
+        entry.params.extend_from_slice(LAYER_PARAMS);
+        entry
+    }
+
+    /// Registers a loss.
+    pub fn loss(
+        &mut self,
+        name: &str,
+        build: impl Fn(&mut ParamReader<'_>, &Shape) -> Result<Box<dyn Loss>, Misfit> + Send + Sync + 'static,
+    ) -> &mut Entry<BuildLoss> {
+        self.losses.add(name, Box::new(build))
+    }
+
+    /// Registers an optimizer.
+    pub fn optimizer(
+        &mut self,
+        name: &str,
+        build: impl Fn(&mut ParamReader<'_>) -> Box<dyn Optimizer> + Send + Sync + 'static,
+    ) -> &mut Entry<BuildOptimizer> {
+        self.optimizers.add(name, Box::new(build))
+    }
+
+    /// Registers a schedule; warm-up is put in front of it when asked for.
+    pub fn schedule(
+        &mut self,
+        name: &str,
+        build: impl Fn(&mut ParamReader<'_>) -> Box<dyn Schedule> + Send + Sync + 'static,
+    ) -> &mut Entry<BuildSchedule> {
+        let entry = self.schedules.add(name, Box::new(build));
+        entry.params.extend_from_slice(warmup::PARAMS);
+        entry
+    }
+
+    /// Registers a model: a function from its parameters to its layers.
+    pub fn model(
+        &mut self,
+        name: &str,
+        build: impl Fn(&mut ParamReader<'_>) -> Vec<Component> + Send + Sync + 'static,
+    ) -> &mut Entry<BuildModel> {
+        self.models.add(name, Box::new(build))
+    }
+
+    /// All layers.
+    pub fn layers(&self) -> &Table<BuildLayer> {
+        &self.layers
+    }
+
+    /// All losses.
+    pub fn losses(&self) -> &Table<BuildLoss> {
+        &self.losses
+    }
+
+    /// All optimizers.
+    pub fn optimizers(&self) -> &Table<BuildOptimizer> {
+        &self.optimizers
+    }
+
+    /// All schedules.
+    pub fn schedules(&self) -> &Table<BuildSchedule> {
+        &self.schedules
+    }
+
+    /// All models.
+    pub fn models(&self) -> &Table<BuildModel> {
+        &self.models
+    }
+
+    /// Builds one layer; mistakes in parameters go to `problems`. `None` when the name is unknown.
+    pub(crate) fn build_layer(
+        &self,
+        component: &Component,
+        input: &Shape,
+        problems: &mut Problems,
+    ) -> Option<Result<Box<dyn Layer>, Misfit>> {
+        let build = self.layers.find(component, problems)?;
+        let mut reader = component.reader(problems);
+        let built = build(&mut reader, input);
+        reader.finish();
+        Some(built)
+    }
+
+    /// Builds the loss of a model that gives `output`.
+    pub(crate) fn build_loss(
+        &self,
+        component: &Component,
+        output: &Shape,
+        problems: &mut Problems,
+    ) -> Option<Result<Box<dyn Loss>, Misfit>> {
+        let build = self.losses.find(component, problems)?;
+        let mut reader = component.reader(problems);
+        let built = build(&mut reader, output);
+        reader.finish();
+        Some(built)
+    }
+
+    /// Lists the layers of a named model.
+    pub(crate) fn list_layers(&self, model: &Component, problems: &mut Problems) -> Option<Vec<Component>> {
+        let build = self.models.find(model, problems)?;
+        let mut reader = model.reader(problems);
+        let layers = build(&mut reader);
+        reader.finish();
+        Some(layers)
+    }
+
+    /// Builds an optimizer.
+    ///
+    /// # Errors
+    /// All mistakes in its name and parameters.
+    pub fn build_optimizer(&self, component: &Component) -> Result<Box<dyn Optimizer>, Problems> {
+        let mut problems = Problems::new();
+        let Some(build) = self.optimizers.find(component, &mut problems) else { return Err(problems) };
+        let mut reader = component.reader(&mut problems);
+        let optimizer = build(&mut reader);
+        reader.finish();
+        problems.or(optimizer)
+    }
+
+    /// Builds a schedule, with the warm-up that its parameters ask for.
+    ///
+    /// # Errors
+    /// All mistakes in its name and parameters.
+    pub fn build_schedule(&self, component: &Component) -> Result<Box<dyn Schedule>, Problems> {
+        let mut problems = Problems::new();
+        let Some(build) = self.schedules.find(component, &mut problems) else { return Err(problems) };
+        let mut reader = component.reader(&mut problems);
+        let schedule = build(&mut reader);
+        let warmup = Warmup::read(&mut reader);
+        reader.finish();
+        problems.or(warmup.before(schedule))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringspin_job::Value;
+
+    /// The parameters a component asks for: a name that nothing resembles makes the reader list them.
+    fn accepted(problems: &Problems) -> Vec<String> {
+        let text = problems.to_string();
+        let list = text.lines().find_map(|line| line.split_once("no such parameter; accepted: "));
+        let mut names: Vec<String> =
+            list.map(|(_, names)| names.split(", ").map(Into::into).collect()).unwrap_or_default();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn documented(params: &[ParamDoc], but: &[ParamDoc]) -> Vec<String> {
+        assert!(params.iter().all(|param| !param.doc.is_empty() && !param.default.is_empty()));
+        let mut names: Vec<String> =
+            params.iter().filter(|param| !but.contains(param)).map(|param| param.name.into()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn documentation_lists_what_is_accepted() {
+        let registry = Registry::standard();
+        let nonsense = |name: &str| Component::new("x", name).with("qqqqqqqqqqqqqqqqqqqqqqqq", Value::Int(1));
+        let image = Shape::image(32, 32, 4).unwrap();
+        for entry in registry.layers().entries() {
+            let mut problems = Problems::new();
+            assert!(registry.build_layer(&nonsense(entry.name()), &image, &mut problems).is_some());
+            assert_eq!(accepted(&problems), documented(entry.params(), LAYER_PARAMS), "{}", entry.name());
+            assert!(!entry.doc().is_empty());
+        }
+        for entry in registry.losses().entries() {
+            let mut problems = Problems::new();
+            assert!(registry.build_loss(&nonsense(entry.name()), &image, &mut problems).is_some());
+            assert_eq!(accepted(&problems), documented(entry.params(), &[]), "{}", entry.name());
+        }
+        for entry in registry.optimizers().entries() {
+            let problems = registry.build_optimizer(&nonsense(entry.name())).err().unwrap();
+            assert_eq!(accepted(&problems), documented(entry.params(), &[]), "{}", entry.name());
+        }
+        for entry in registry.schedules().entries() {
+            let problems = registry.build_schedule(&nonsense(entry.name())).err().unwrap();
+            assert_eq!(accepted(&problems), documented(entry.params(), &[]), "{}", entry.name());
+        }
+        for entry in registry.models().entries() {
+            let mut problems = Problems::new();
+            assert!(registry.list_layers(&nonsense(entry.name()), &mut problems).is_some());
+            assert_eq!(accepted(&problems), documented(entry.params(), &[]), "{}", entry.name());
+        }
+    }
+
+    #[test]
+    fn unknown_names_are_reported_with_the_nearest() {
+        let registry = Registry::standard();
+        let text = registry.build_optimizer(&Component::new("optimizer", "agd")).err().unwrap().to_string();
+        assert!(text.contains("unknown optimizer \"agd\"; did you mean \"sgd\"?"), "{text}");
+        let text = registry.build_schedule(&Component::new("schedule", "stp")).err().unwrap().to_string();
+        assert!(text.contains("did you mean \"step\"?"), "{text}");
+    }
+
+    #[test]
+    fn a_later_registration_replaces_an_earlier_one() {
+        let mut registry = Registry::standard();
+        registry.model("lenet5", |_| vec![Component::new("", "relu")]);
+        let mut problems = Problems::new();
+        let layers = registry.list_layers(&Component::new("model", "lenet5"), &mut problems).unwrap();
+        assert_eq!((layers.len(), problems.is_empty()), (1, true));
+    }
+}

@@ -1,0 +1,174 @@
+//! Running a model: all memory of a pass, allocated once, and the passes themselves.
+
+use crate::arena::Buffer;
+use crate::batch::{BatchMetrics, BatchView};
+use crate::execute::{Pass, SharedMemory, SlotMetrics};
+use crate::kernels::Isa;
+use crate::model::Model;
+use crate::plan::Plan;
+use crate::random::RandomKey;
+use crate::team::Team;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What a training pass needs beside its batch.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainingPass<'a> {
+    /// All parameters.
+    pub params: &'a [f32],
+    /// 1 / records of the whole step, over all lanes: gradients come out scaled by it.
+    pub scale: f32,
+    /// What dropout depends on.
+    pub key: RandomKey,
+    /// Whether to add to the gradients (a further lane of the same step) instead of overwriting them.
+    pub accumulate: bool,
+}
+
+/// A model with the threads and the memory to run it on micro-batches of a certain size.
+///
+/// Everything is allocated by [`Workspace::new`]; a pass allocates nothing and can not fail.
+pub struct Workspace {
+    model: Arc<Model>,
+    team: Team,
+    isa: Isa,
+    plan: Plan,
+    memory: Memory,
+}
+
+/// The memory of a pass.
+struct Memory {
+    whole: Buffer,
+    block: Buffer,
+    scratch: Buffer,
+    slots: Buffer,
+    packed: Buffer,
+    metrics: Vec<SlotMetrics>,
+}
+
+impl Memory {
+    fn share(&mut self) -> SharedMemory<'_> {
+        SharedMemory {
+            whole: self.whole.share(),
+            block: self.block.share(),
+            scratch: self.scratch.share(),
+            slots: self.slots.share(),
+            packed: self.packed.share(),
+            metrics: &self.metrics,
+        }
+    }
+}
+
+impl Workspace {
+    /// Plans and allocates for micro-batches of at most `max_records` records.
+    ///
+    /// # Panics
+    /// When `max_records` is 0.
+    pub fn new(model: Arc<Model>, team: Team, max_records: usize) -> Workspace {
+        assert!(max_records > 0, "a micro-batch has at least one record");
+        let plan = Plan::new(model.nodes(), model.input(), max_records);
+        let threads = team.threads();
+        let memory = Memory {
+            whole: Buffer::new(plan.whole),
+            block: Buffer::new(plan.block * threads),
+            scratch: Buffer::new(plan.scratch * threads),
+            slots: Buffer::new(plan.slots),
+            packed: Buffer::new(plan.packed),
+            metrics: (0..max_records).map(|_| SlotMetrics::default()).collect(),
+        };
+        Workspace { model, team, isa: Isa::best(), plan, memory }
+    }
+
+    /// Uses other instructions than the best the CPU has.
+    #[must_use]
+    pub fn with_isa(mut self, isa: Isa) -> Workspace {
+        self.isa = isa;
+        self
+    }
+
+    /// Instructions that kernels use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The threads, for work between passes such as the optimizer's.
+    pub fn team(&mut self) -> &mut Team {
+        &mut self.team
+    }
+
+    /// Most records of a micro-batch.
+    pub fn max_records(&self) -> usize {
+        self.plan.records
+    }
+
+    /// Forward, loss and backward over a micro-batch. `ready` is called, on this thread, with each range of
+    /// parameters whose gradients are final and with those gradients, last layers first and each parameter
+    /// once; backward goes on when it returns.
+    ///
+    /// # Panics
+    /// When the batch is not one that [`BatchView::check`] accepts, has more than [`Workspace::max_records`]
+    /// records or no targets, or parameters or gradients have another length than the model's.
+    pub fn forward_backward(
+        &mut self,
+        batch: &BatchView<'_>,
+        training: &TrainingPass<'_>,
+        grads: &mut [f32],
+        ready: &mut dyn FnMut(Range<usize>, &[f32]),
+    ) -> BatchMetrics {
+        self.check(batch, training.params);
+        assert!(!matches!(batch.targets, crate::Targets::None), "training needs targets");
+        assert_eq!(grads.len(), self.model.parameter_count(), "every parameter has a gradient");
+        let pass = Pass {
+            model: &self.model,
+            plan: &self.plan,
+            isa: self.isa,
+            batch,
+            params: training.params,
+            key: training.key,
+            training: true,
+            scale: training.scale,
+            memory: self.memory.share(),
+        };
+        pass.train(&mut self.team, training.accumulate, grads, ready)
+    }
+
+    /// Forward, and the loss when the batch has targets. Writes the outputs of all records, channels last, to
+    /// `outputs` when given.
+    ///
+    /// # Panics
+    /// As [`Workspace::forward_backward`], and when `outputs` has another length than the records' outputs.
+    pub fn forward(
+        &mut self,
+        batch: &BatchView<'_>,
+        params: &[f32],
+        outputs: Option<&mut [f32]>,
+    ) -> BatchMetrics {
+        self.check(batch, params);
+        let expected = batch.count * self.model.output().elements();
+        assert!(outputs.as_ref().is_none_or(|outputs| outputs.len() == expected), "outputs of every record");
+        let pass = Pass {
+            model: &self.model,
+            plan: &self.plan,
+            isa: self.isa,
+            batch,
+            params,
+            key: RandomKey::default(),
+            training: false,
+            scale: 0.0,
+            memory: self.memory.share(),
+        };
+        pass.evaluate(&mut self.team, outputs)
+    }
+
+    fn check(&self, batch: &BatchView<'_>, params: &[f32]) {
+        if let Err(message) = batch.check(self.model.input().elements(), self.model.targets()) {
+            panic!("a batch that does not fit the model: {message}");
+        }
+        assert!(batch.count <= self.plan.records, "no more records than the workspace was made for");
+        assert_eq!(params.len(), self.model.parameter_count(), "the parameters are the model's");
+    }
+}

@@ -1,0 +1,202 @@
+"""Writes what PyTorch computes, for the tests of this crate: make_golden.py [FOLDER]
+
+Needs torch, numpy and safetensors. Inputs, weights and output gradients are not stored: both sides make them
+from a seed with the same integer hash (`noise` here, `golden::noise` in Rust). Layers and losses are computed in
+float64, so that the files hold the true values. Records are channels last, as the engine has them.
+"""
+import json, math, pathlib, sys
+import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
+from safetensors.numpy import save_file
+
+OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)
+
+
+def noise(seed, count):
+    """Numbers in [-1, 1) from a hash of (seed, index)."""
+    h = (np.arange(count, dtype=np.uint64) * 2654435761 + (seed + 1) * 40503) % 2**32
+    h ^= h >> 15
+    h = h * 2246822519 % 2**32
+    h ^= h >> 13
+    h = h * 3266489917 % 2**32
+    h ^= h >> 16
+    return (h.astype(np.float64) / 2**31 - 1).astype(np.float32)
+
+
+def spaced(seed, count):
+    """Numbers in random order, 0.05 apart and none near 0: for functions with kinks."""
+    ranks = np.empty(count, dtype=np.int64)
+    ranks[np.argsort(noise(seed, count), kind="stable")] = np.arange(count)
+    return ((ranks - count // 2).astype(np.float64) * 0.05 + 0.025).astype(np.float32)
+
+
+def image_to_torch(a):
+    return a.permute(0, 3, 1, 2) if a.dim() == 4 else a
+
+
+def image_from_torch(a):
+    return a.permute(0, 2, 3, 1) if a.dim() == 4 else a
+
+
+def layer_case(build, records, shape, params, make):
+    """One layer on one input: y, dx and the gradients of all parameters."""
+    x = torch.from_numpy(make(1, records * math.prod(shape)).reshape(records, *shape)).double().requires_grad_()
+    module = build(shape, params).double()
+    for i, (_, p) in enumerate(module.named_parameters()):
+        p.data = torch.from_numpy(noise(10 + i, p.numel()).reshape(p.shape)).double()
+    y = image_from_torch(module(image_to_torch(x))).contiguous()
+    dy = torch.from_numpy(noise(2, y.numel()).reshape(y.shape)).double()
+    y.backward(dy)
+    out = {"y": y, "dx": x.grad}
+    out |= {"d" + name: p.grad for name, p in module.named_parameters()}
+    return {k: np.ascontiguousarray(v.detach().numpy().astype(np.float32)) for k, v in out.items()}
+
+
+def write_layer(name, build, cases, make=noise):
+    arrays, described = {}, []
+    for i, (records, shape, params) in enumerate(cases):
+        arrays |= {f"{i}.{k}": v for k, v in layer_case(build, records, shape, params, make).items()}
+        described.append({"records": records, "shape": shape, "params": params})
+    meta = {"cases": json.dumps(described), "inputs": make.__name__}
+    save_file(arrays, OUT / f"{name}.safetensors", metadata=meta)
+
+
+def linear(shape, p):
+    return nn.Linear(shape[-1], p["out_features"], bias=p.get("bias", True))
+
+
+def conv2d(shape, p):
+    q = {k: tuple(v) if isinstance(v, list) else v for k, v in p.items()}
+    return nn.Conv2d(shape[-1], q.pop("out_channels"), q.pop("kernel_size"), **q)
+
+
+def pool(kind):
+    return lambda shape, p: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in p.items()})
+
+
+def layers():
+    write_layer("linear", linear, [
+        (1, [3], {"out_features": 2}), (5, [17], {"out_features": 9}), (4, [33], {"out_features": 1, "bias": False}),
+        (1, [1], {"out_features": 1}), (3, [130], {"out_features": 67}), (8, [20], {"out_features": 40})])
+    write_layer("conv2d", conv2d, [
+        (2, [8, 9, 1], {"out_channels": 6, "kernel_size": 5}),
+        (1, [7, 6, 6], {"out_channels": 12, "kernel_size": [3, 2], "padding": [1, 0]}),
+        (3, [5, 8, 2], {"out_channels": 3, "kernel_size": [2, 3], "stride": [2, 3], "padding": [1, 2]}),
+        (2, [11, 10, 3], {"out_channels": 5, "kernel_size": 3, "dilation": [2, 3], "bias": False}),
+        (2, [9, 9, 2], {"out_channels": 4, "kernel_size": 2, "stride": 4}),
+        (2, [6, 7, 6], {"out_channels": 9, "kernel_size": 3, "groups": 3, "padding": 1}),
+        (2, [6, 5, 5], {"out_channels": 5, "kernel_size": 3, "groups": 5, "stride": 2, "padding": 1}),
+        (1, [9, 8, 2], {"out_channels": 3, "kernel_size": [3, 2], "stride": [3, 2], "dilation": 2, "padding": [2, 1]}),
+        (1, [1, 1, 1], {"out_channels": 1, "kernel_size": 1}),
+        (2, [2, 19, 1], {"out_channels": 7, "kernel_size": [1, 4], "padding": [0, 3]}),
+        (2, [5, 6, 16], {"out_channels": 5, "kernel_size": 3, "padding": 1}),
+        (1, [7, 5, 17], {"out_channels": 3, "kernel_size": [2, 3], "stride": 2, "padding": [1, 1], "dilation": [2, 1]}),
+        (2, [4, 4, 32], {"out_channels": 6, "kernel_size": 2, "groups": 2}),
+        (2, [4, 5, 20], {"out_channels": 8, "kernel_size": 1, "bias": False})])
+    spans = [
+        (2, [6, 7, 3], {"kernel_size": 2}), (1, [7, 5, 1], {"kernel_size": [3, 2], "stride": [2, 1]}),
+        (2, [8, 8, 2], {"kernel_size": 2, "stride": 2}), (2, [9, 40, 2], {"kernel_size": 2}),
+        (2, [5, 6, 2], {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
+        (1, [6, 6, 17], {"kernel_size": 3, "stride": 3, "padding": [1, 0]}),
+        (1, [9, 9, 1], {"kernel_size": 2, "stride": 4}), (1, [1, 1, 2], {"kernel_size": 1})]
+    write_layer("max_pool2d", pool(nn.MaxPool2d),
+                spans + [(2, [9, 8, 3], {"kernel_size": [3, 2], "dilation": [2, 3], "stride": 2})], spaced)
+    write_layer("avg_pool2d", pool(nn.AvgPool2d),
+                spans + [(2, [7, 6, 2], {"kernel_size": 3, "padding": 1, "ceil_mode": True, "count_include_pad": False}),
+                         (1, [6, 6, 2], {"kernel_size": 4, "stride": 3, "padding": 2, "divisor_override": 5})])
+    shapes = [(1, [1], {}), (3, [17], {}), (2, [3, 5, 4], {})]
+    write_layer("relu", lambda s, p: nn.ReLU(), shapes, spaced)
+    write_layer("tanh", lambda s, p: nn.Tanh(), shapes)
+    write_layer("sigmoid", lambda s, p: nn.Sigmoid(), shapes)
+    write_layer("flatten", lambda s, p: nn.Flatten(), [(2, [3, 4, 5], {}), (1, [2, 2, 1], {}), (2, [7], {})])
+    write_layer("log_softmax", lambda s, p: nn.LogSoftmax(1), [(3, [10], {}), (1, [2], {}), (2, [37], {}), (2, [1], {})])
+
+
+def losses():
+    for name, loss in [("cross_entropy", F.cross_entropy), ("nll", F.nll_loss), ("mse", F.mse_loss)]:
+        arrays, described = {}, []
+        for i, (records, outputs) in enumerate([(1, 2), (5, 10), (3, 33)]):
+            y = torch.from_numpy(4 * noise(1, records * outputs).reshape(records, outputs)).double().requires_grad_()
+            if name == "mse":
+                t = torch.from_numpy(noise(3, records * outputs).reshape(records, outputs)).double()
+            else:
+                t = torch.from_numpy(((noise(3, records).astype(np.float64) + 1) / 2 * outputs).astype(np.int64))
+            value = loss(y, t)
+            value.backward()
+            arrays[f"{i}.loss"] = value.detach().numpy().reshape(1)
+            arrays[f"{i}.dy"] = y.grad.numpy().astype(np.float32)
+            described.append({"records": records, "shape": [outputs], "params": {}})
+        save_file(arrays, OUT / f"{name}.safetensors", metadata={"cases": json.dumps(described)})
+
+
+def optimizers():
+    steps, count = 6, 37
+    sgd = [{"lr": .1}, {"lr": .1, "momentum": .9}, {"lr": .05, "momentum": .8, "dampening": .3, "weight_decay": .01},
+           {"lr": .05, "momentum": .9, "nesterov": True, "weight_decay": .1}]
+    adam = [{}, {"lr": .02, "beta1": .8, "beta2": .95, "eps": 1e-4, "weight_decay": .05}]
+    for name, kind, cases in [("sgd", torch.optim.SGD, sgd), ("adam", torch.optim.Adam, adam)]:
+        arrays = {}
+        for i, params in enumerate(cases):
+            w = torch.from_numpy(noise(1, count)).double().requires_grad_()
+            options = dict(params)
+            if name == "adam":
+                options["betas"] = (options.pop("beta1", .9), options.pop("beta2", .999))
+            optimizer = kind([w], **options)
+            for step in range(steps):
+                w.grad = torch.from_numpy(noise(100 + step, count)).double()
+                optimizer.step()
+                arrays[f"{i}.{step}"] = w.detach().numpy().astype(np.float32)
+        cases = [{"records": steps, "shape": [count], "params": p} for p in cases]
+        save_file(arrays, OUT / f"{name}.safetensors", metadata={"cases": json.dumps(cases)})
+
+
+def schedules():
+    L, epochs, per_epoch = torch.optim.lr_scheduler, 5, 4
+    def run(make, stride):
+        """Factors of all steps of a job; the scheduler moves every `stride` steps."""
+        w = torch.zeros(1, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=1.)
+        scheduler, factors = make(optimizer), []
+        for step in range(epochs * per_epoch):
+            factors.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            if (step + 1) % stride == 0:
+                scheduler.step()
+        return factors
+    def chained(o):
+        return L.ChainedScheduler([L.LinearLR(o, start_factor=.25, total_iters=6), L.StepLR(o, 5, .5)])
+    rows = [
+        ("constant", "constant", {}, run(lambda o: L.ConstantLR(o, factor=1.), 1)),
+        ("step", "step", {"step_size": 2}, run(lambda o: L.StepLR(o, 2), per_epoch)),
+        ("step", "step", {"step_size": 3, "gamma": .7, "unit": "step"}, run(lambda o: L.StepLR(o, 3, .7), 1)),
+        ("polynomial", "polynomial", {}, run(lambda o: L.PolynomialLR(o, epochs * per_epoch, 1.), 1)),
+        ("polynomial", "polynomial", {"power": 2., "total_steps": 12}, run(lambda o: L.PolynomialLR(o, 12, 2.), 1)),
+        ("warmup", "step", {"step_size": 5, "gamma": .5, "unit": "step", "warmup_steps": 6, "warmup_from": .25},
+         run(chained, 1))]
+    rows = [{"test": t, "name": n, "params": p, "steps_per_epoch": per_epoch, "epochs": epochs, "factors": f}
+            for t, n, p, f in rows]
+    (OUT / "schedules.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def lenet():
+    """Ten training steps of LeNet-5 from given weights and batches, and parameters sampled at the end."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 6, 5), nn.Tanh(), nn.MaxPool2d(2), nn.Tanh(), nn.Conv2d(6, 12, 5), nn.MaxPool2d(2),
+                          nn.Flatten(), nn.Linear(192, 100), nn.Tanh(), nn.Linear(100, 10))
+    for i, p in enumerate(model.parameters()):
+        bound = 1 / math.sqrt(p[0].numel() if p.dim() > 1 else 100)
+        p.data = torch.from_numpy(noise(10 + i, p.numel()) * np.float32(bound)).reshape(p.shape)
+    optimizer, steps, records, losses = torch.optim.SGD(model.parameters(), lr=.1, momentum=.9), 10, 24, []
+    for step in range(steps):
+        x = torch.from_numpy(noise(200 + step, records * 784)).reshape(records, 1, 28, 28)
+        y = torch.from_numpy(((noise(300 + step, records).astype(np.float64) + 1) * 5).astype(np.int64))
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    last = {n: p.detach().reshape(-1)[::p.numel() // 5 + 1].tolist() for n, p in model.named_parameters()}
+    (OUT / "lenet_steps.json").write_text(json.dumps({"records": records, "losses": losses, "last": last}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    layers(), losses(), optimizers(), schedules(), lenet()
