@@ -6,6 +6,7 @@
 use ringspin_data::output;
 use ringspin_data::storage::{HdfsOptions, Location, RetryPolicy, Storage, StorageOptions, conformance};
 use ringspin_hadoop::conf::{Configuration, Environment};
+use ringspin_hadoop::credentials::Credentials;
 use std::error::Error;
 
 #[tokio::main]
@@ -16,7 +17,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let hdfs = match variable("HADOOP_CONF_DIR") {
         Some(folder) => {
             let environment = Environment::new(&user, "/", "/tmp", std::env::vars());
-            Some(HdfsOptions { config: Configuration::load(&[folder.into()], environment)?.resolved(), user })
+            Some(HdfsOptions {
+                conf: Configuration::load(&[folder.into()], environment)?,
+                user,
+                credentials: Credentials::default(),
+            })
         }
         None => None,
     };

@@ -9,6 +9,7 @@ use ringspin_data::storage::{
     HdfsOptions, Location, RetryPolicy, Storage, StorageError, StorageOptions, WriteOptions,
 };
 use ringspin_hadoop::conf::{Configuration, Environment};
+use ringspin_hadoop::credentials::Credentials;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -52,10 +53,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let user = std::env::var("HADOOP_USER_NAME").or_else(|_| std::env::var("USER")).unwrap_or("root".into());
     let folder = std::env::var("HADOOP_CONF_DIR")?;
     let environment = Environment::new(&user, "/", "/tmp", std::env::vars());
-    let config = Configuration::load(&[folder.into()], environment)?.resolved();
+    let conf = Configuration::load(&[folder.into()], environment)?;
     let storage = Storage::new(StorageOptions {
         base: Location::local("/".as_ref())?,
-        hdfs: Some(HdfsOptions { config, user }),
+        hdfs: Some(HdfsOptions { conf, user, credentials: Credentials::default() }),
         policy: RetryPolicy { retry_for, ..RetryPolicy::default() },
         writer: "outage".into(),
     });

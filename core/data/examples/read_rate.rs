@@ -10,6 +10,7 @@ use ringspin_data::reader::{Reader, ReaderOptions};
 use ringspin_data::storage::{HdfsOptions, Location, RetryPolicy, Storage, StorageOptions};
 use ringspin_data::{Dataset, DatasetOptions, index};
 use ringspin_hadoop::conf::{Configuration, Environment};
+use ringspin_hadoop::credentials::Credentials;
 use ringspin_job::{InputFormat, InputSpec, RawDtype, RawLayout};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -29,8 +30,8 @@ fn hadoop() -> Result<HdfsOptions> {
     let user = variable("HADOOP_USER_NAME").or_else(|| variable("USER")).unwrap_or_else(|| "root".into());
     let folder = variable("HADOOP_CONF_DIR").ok_or("HADOOP_CONF_DIR is not set")?;
     let environment = Environment::new(&user, "/", "/tmp", std::env::vars());
-    let config = Configuration::load(&[folder.into()], environment)?.resolved();
-    Ok(HdfsOptions { config, user })
+    let conf = Configuration::load(&[folder.into()], environment)?;
+    Ok(HdfsOptions { conf, user, credentials: Credentials::default() })
 }
 
 /// Bytes and time of one way of reading.
@@ -127,7 +128,7 @@ fn main() -> Result<()> {
             before = ticks();
         };
         if let Some(hdfs) = &hdfs {
-            note("1 hdfs-native", runtime.block_on(bare(&hdfs.config, &hdfs.user, &at))?);
+            note("1 hdfs-native", runtime.block_on(bare(&hdfs.conf.resolved(), &hdfs.user, &at))?);
         }
         note("2 storage", runtime.block_on(ahead(&storage, &at))?);
         let dataset = Dataset::new(storage.clone(), index.clone(), &DatasetOptions::default())?;

@@ -1,25 +1,24 @@
 //! Which hosts have which bytes: from the blocks of files to the hosts of chunks and lanes.
 //!
-//! Pure: whoever has a NameNode connection brings the blocks. Files without blocks (local ones) have no hosts.
+//! Pure, but for the one function that asks. Files without blocks (local ones) have no hosts.
 
+use crate::error::DataError;
 use crate::index::{Chunk, DatasetIndex};
 use crate::plan::Plan;
-use serde::{Deserialize, Serialize};
+use crate::storage::{BlockHosts, Storage};
 use std::collections::{BTreeMap, HashMap};
-
-/// A block of a file and the hosts that have a replica.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlockHosts {
-    /// First byte within the file.
-    pub offset: u64,
-    /// Bytes.
-    pub bytes: u64,
-    /// Names of hosts, as DataNodes and NodeManagers give them.
-    pub hosts: Vec<String>,
-}
 
 /// Blocks of the files of an index, in the order of [`DatasetIndex::files`] and within a file by offset.
 pub type FileBlocks = Vec<Vec<BlockHosts>>;
+
+/// Asks for the blocks of all files of an index.
+///
+/// # Errors
+/// A file is gone, or nobody answers.
+pub async fn locate(storage: &Storage, index: &DatasetIndex) -> Result<FileBlocks, DataError> {
+    let files: Vec<_> = index.files().iter().map(|file| file.location.clone()).collect();
+    Ok(storage.blocks(&files).await?)
+}
 
 /// Bytes of a range of a file that each host has.
 fn range_hosts<'a>(blocks: &'a [BlockHosts], offset: u64, bytes: u64, add: &mut impl FnMut(&'a str, u64)) {

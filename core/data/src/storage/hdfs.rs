@@ -5,14 +5,17 @@
 //! starts with another NameNode of the name service. Nothing here retries: that is [`super::Storage`]'s.
 
 use super::hdfs_error::convert;
-use super::viewfs::{MountTable, Resolved};
+use super::namenode::Questions;
+use super::viewfs::{self, Resolved};
 use super::{
-    CreateOptions, FileStatus, Location, RetryPolicy, Scheme, StorageError, StorageErrorKind as Kind,
+    BlockHosts, CreateOptions, FileStatus, Location, RetryPolicy, StorageError, StorageErrorKind as Kind,
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use hdfs_native::file::FileReader;
 use hdfs_native::{Client, ClientBuilder, HdfsError};
+use ringspin_hadoop::conf::{Configuration, Environment};
+use ringspin_hadoop::credentials::Credentials;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -40,20 +43,38 @@ const NO_CONFIG_FOLDER: &str = "/dev/null";
 type Result<T> = std::result::Result<T, StorageError>;
 
 /// Who asks, and the cluster's configuration.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct HdfsOptions {
-    /// Hadoop configuration, variables already substituted.
-    pub config: BTreeMap<String, String>,
-    /// User name in simple mode; with Kerberos the ticket or token decides.
+    /// Hadoop's configuration.
+    pub conf: Configuration,
+    /// User name on clusters without Kerberos; with it the ticket or token decides.
     pub user: String,
+    /// Tokens for our own NameNode calls. The client crate takes its tokens from the file that
+    /// `HADOOP_TOKEN_FILE_LOCATION` names.
+    pub credentials: Credentials,
+}
+
+impl HdfsOptions {
+    /// Options out of a configuration that travelled as a map, as in a container without Hadoop's files.
+    pub fn from_properties(
+        properties: &BTreeMap<String, String>,
+        user: &str,
+        credentials: Credentials,
+    ) -> HdfsOptions {
+        let mut conf = Configuration::defaults(Environment::default());
+        properties.iter().for_each(|(key, value)| conf.set(key, value, "the job"));
+        HdfsOptions { conf, user: user.into(), credentials }
+    }
 }
 
 /// Single attempts on HDFS files; deadlines, no retries.
 pub(super) struct HdfsFiles {
     options: HdfsOptions,
+    /// The configuration as the client crate takes it.
+    config: BTreeMap<String, String>,
     policy: RetryPolicy,
     services: Mutex<HashMap<String, Service>>,
-    mounts: Mutex<HashMap<String, Arc<MountTable>>>,
+    questions: Questions,
 }
 
 /// The client of one NameNode or name service.
@@ -66,7 +87,9 @@ struct Service {
 
 impl HdfsFiles {
     pub(super) fn new(options: HdfsOptions, policy: RetryPolicy) -> Self {
-        HdfsFiles { options, policy, services: Mutex::default(), mounts: Mutex::default() }
+        let questions = Questions::new(&options, &policy);
+        let config = options.conf.resolved();
+        HdfsFiles { options, config, policy, services: Mutex::default(), questions }
     }
 
     fn services(&self) -> MutexGuard<'_, HashMap<String, Service>> {
@@ -75,30 +98,14 @@ impl HdfsFiles {
 
     /// What `at` is once mount tables are looked through.
     fn resolve(&self, action: &'static str, at: &Location) -> Result<Resolved> {
-        if at.scheme() != Scheme::Viewfs {
-            return Ok(Resolved::Hdfs(at.clone()));
-        }
-        let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = match mounts.get(at.authority()) {
-            Some(table) => table.clone(),
-            None => {
-                let table = MountTable::new(at.authority(), &self.options.config)
-                    .map_err(|error| StorageError::new(Kind::Other, action, at, error))?;
-                let table = Arc::new(table);
-                mounts.insert(at.authority().into(), table.clone());
-                table
-            }
-        };
-        Ok(table.resolve(at.path()))
+        viewfs::resolve(&self.options.conf, at)
+            .map_err(|error| StorageError::new(Kind::NotFound, action, at, error))
     }
 
     /// The `hdfs://` location behind `at`, for calls that change something or need a real file.
     pub(super) fn target(&self, action: &'static str, at: &Location) -> Result<Location> {
         match self.resolve(action, at)? {
             Resolved::Hdfs(target) => Ok(target),
-            Resolved::Missing => {
-                Err(StorageError::new(Kind::NotFound, action, at, "no mount point covers it"))
-            }
             Resolved::Inner { .. } => {
                 let detail = "it is a folder of the ViewFs mount table, which nobody can change";
                 Err(StorageError::new(Kind::PermissionDenied, action, at, detail))
@@ -107,19 +114,19 @@ impl HdfsFiles {
     }
 
     fn build(&self, authority: &str, generation: u64) -> std::result::Result<Client, HdfsError> {
-        let mut config = self.options.config.clone();
+        let mut config = self.config.clone();
         let mut set = |key: &str, value: String| config.insert(key.into(), value);
         // Our retries start over with a fresh client; the crate's own 15 rounds with waits of up to 15 s would
         // outlast every deadline and hide the cause.
         set("dfs.client.failover.max.attempts", "4".into());
         set("dfs.client.failover.sleep.base.millis", "100".into());
         set("dfs.client.failover.sleep.max.millis", "1000".into());
-        let configured = self.options.config.get("dfs.client.socket-timeout").and_then(|v| v.parse().ok());
+        let configured = self.config.get("dfs.client.socket-timeout").and_then(|v| v.parse().ok());
         let socket_timeout = configured.filter(|ms| *ms > 0).unwrap_or(u64::MAX).min(DATANODE_TIMEOUT_MS);
         set("dfs.client.socket-timeout", socket_timeout.to_string());
         let nodes_key = format!("dfs.ha.namenodes.{authority}");
-        let nodes = self.options.config.get(&nodes_key);
-        let address = self.options.config.get(&format!("dfs.namenode.rpc-address.{authority}"));
+        let nodes = self.config.get(&nodes_key);
+        let address = self.config.get(&format!("dfs.namenode.rpc-address.{authority}"));
         let url = match (nodes, address) {
             (Some(nodes), _) => {
                 let mut nodes: Vec<&str> =
@@ -221,17 +228,14 @@ impl HdfsFiles {
 
     pub(super) async fn list(&self, at: &Location) -> Result<Vec<FileStatus>> {
         let target = match self.resolve("list", at)? {
-            Resolved::Inner { children, fallback } => {
-                let mut found = match fallback {
-                    Some(fallback) => self.list_target(at, &fallback).await.or_else(ignore_missing)?,
+            Resolved::Inner { children, behind } => {
+                let mut found = match behind {
+                    Some(behind) => self.list_target(at, &behind).await.or_else(ignore_missing)?,
                     None => Vec::new(),
                 };
                 found.retain(|status| !children.contains(status.location.name()));
                 found.extend(children.iter().map(|name| mount_folder(at.join(name))));
                 return Ok(found);
-            }
-            Resolved::Missing => {
-                return Err(StorageError::new(Kind::NotFound, "list", at, "no mount point covers it"));
             }
             Resolved::Hdfs(target) => target,
         };
@@ -358,6 +362,7 @@ impl HdfsFiles {
         let service = (target.authority(), generation);
         let creating = client.create(target.path(), settings);
         let mut writer = self.call(("write", at, self.policy.call_timeout), service, creating).await?;
+        self.refuse_other_codings(at, &target).await?;
         let limit = self.policy.stall_timeout;
         let mut rest = data;
         while !rest.is_empty() {
@@ -365,6 +370,26 @@ impl HdfsFiles {
             self.call(("write", at, limit), service, writer.write_bytes(piece)).await?;
         }
         self.call(("write", at, limit), service, writer.close()).await
+    }
+
+    /// Whatever the policy says, the client crate computes Reed-Solomon parity: with another codec a file would
+    /// read well until the first DataNode is lost, and wrong, without an error, from then on.
+    async fn refuse_other_codings(&self, at: &Location, target: &Location) -> Result<()> {
+        match self.questions.coding(at, target).await? {
+            Some(policy) if !policy.starts_with("RS-") || policy.starts_with("RS-LEGACY") => {
+                let detail = format!("its folder is erasure coded by {policy}, which we can only read");
+                Err(StorageError::new(Kind::Other, "write", at, detail).advise(
+                    "write to a folder with replication or an RS policy (`hdfs ec -getPolicy -path FOLDER`)",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Blocks of files and the hosts that have them.
+    pub(super) async fn blocks(&self, files: &[Location]) -> Result<Vec<Vec<BlockHosts>>> {
+        let targets = files.iter().map(|file| self.target("find the blocks of", file));
+        self.questions.blocks(&targets.collect::<Result<Vec<_>>>()?).await
     }
 
     pub(super) async fn rename(&self, from: &Location, to: &Location, overwrite: bool) -> Result<()> {

@@ -66,7 +66,7 @@ pub(super) fn convert(action: &'static str, at: &Location, error: HdfsError) -> 
 
 const CREDENTIALS: &str = "check the Kerberos ticket (`klist`) or the delegation token";
 
-fn remote(action: &'static str, at: &Location, class: &str, message: &str) -> StorageError {
+pub(super) fn remote(action: &'static str, at: &Location, class: &str, message: &str) -> StorageError {
     let detail = first_line(message);
     if message.contains("could only be written to 0 of") {
         // The same words for full disks and for no living DataNode; the counts tell them apart.

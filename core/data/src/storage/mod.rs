@@ -13,6 +13,7 @@ mod hdfs;
 mod hdfs_error;
 mod local;
 mod location;
+mod namenode;
 mod read_ahead;
 mod retry;
 mod viewfs;
@@ -27,6 +28,7 @@ pub use retry::RetryPolicy;
 use bytes::Bytes;
 use hdfs::HdfsFiles;
 use local::LocalFiles;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,6 +53,17 @@ pub struct FileStatus {
     pub group: String,
     /// Size of an HDFS block, where there are blocks.
     pub block_bytes: Option<u64>,
+}
+
+/// A block of a file and the hosts that have a replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockHosts {
+    /// First byte within the file.
+    pub offset: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Names of hosts, as DataNodes give them; on a well-kept cluster those of the NodeManagers.
+    pub hosts: Vec<String>,
 }
 
 /// How a file is written.
@@ -155,9 +168,9 @@ impl Storage {
     /// Kind `Other` when the text is no location.
     pub fn locate(&self, text: &str) -> Result<Location> {
         let base = &self.0.options.base;
-        let config = self.0.options.hdfs.as_ref().map(|hdfs| &hdfs.config);
-        let default_fs = config.and_then(|config| config.get("fs.defaultFS"));
-        let default_fs = default_fs.and_then(|uri| Location::parse(uri, base).ok());
+        let conf = self.0.options.hdfs.as_ref().map(|hdfs| &hdfs.conf);
+        let default_fs = conf.and_then(|conf| conf.get("fs.defaultFS").ok().flatten());
+        let default_fs = default_fs.and_then(|uri| Location::parse(&uri, base).ok());
         let by_default = default_fs.filter(|default_fs| default_fs.is_scheme_of(text));
         Location::parse(text, by_default.as_ref().unwrap_or(base)).map_err(|error| StorageError {
             uri: format!("\"{text}\""),
@@ -380,6 +393,19 @@ impl Storage {
     /// `AlreadyExists` or `Other` when a file is in the way.
     pub async fn mkdirs(&self, at: &Location, permission: u32) -> Result<()> {
         self.run(|_| async move { dispatch!(self, "create folder", at, mkdirs(at, permission)) }).await
+    }
+
+    /// Blocks of files of one file system, in the order of the files; local files have none.
+    ///
+    /// # Errors
+    /// `NotFound` when a file is gone.
+    pub async fn blocks(&self, files: &[Location]) -> Result<Vec<Vec<BlockHosts>>> {
+        match (&self.0.hdfs, files.first()) {
+            (Some(hdfs), Some(first)) if first.scheme() != Scheme::File => {
+                self.run(|_| async move { hdfs.blocks(files).await }).await
+            }
+            _ => Ok(vec![Vec::new(); files.len()]),
+        }
     }
 
     /// Sets Unix permission bits.

@@ -1,137 +1,99 @@
-//! ViewFs mount tables (`fs.viewfs.mounttable.<name>.…`), resolved here so that every other file sees only
-//! `hdfs://`. hdfs-native resolves them too, but demands a `linkFallback` and hides mount points in listings.
-//!
-//! Refused: `linkMerge`, `linkNfly`, `linkRegx`, and targets that are not `hdfs://`.
+//! ViewFs: what a path of a mount table is. Links are resolved by [`ringspin_hadoop::conf`]; here are the folders
+//! that exist only because mount points lie below them. hdfs-native knows neither them nor tables without a
+//! `linkFallback`, so it never sees a `viewfs://` path.
 
-use super::Location;
-use std::collections::{BTreeMap, BTreeSet};
+use super::{Location, Scheme};
+use ringspin_hadoop::conf::Configuration;
+use std::collections::BTreeSet;
 
-/// The mounts of one `viewfs://name`.
+/// What a path is.
 #[derive(Debug, PartialEq)]
-pub(crate) struct MountTable {
-    /// Mounted path and what is there, longest path first.
-    links: Vec<(String, Location)>,
-    fallback: Option<Location>,
-}
-
-/// What a path within a mount table is.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Resolved {
+pub(super) enum Resolved {
     /// Below a mount point, or below the fallback.
     Hdfs(Location),
-    /// A folder that exists only because mount points lie below it: its children, and the fallback's folder
-    /// of the same path where there is one.
-    Inner { children: BTreeSet<String>, fallback: Option<Location> },
-    /// Neither.
-    Missing,
+    /// Mount points lie below it: its children, and the folder of the same path behind the fallback (or behind
+    /// a mount point right here), where there is one.
+    Inner { children: BTreeSet<String>, behind: Option<Location> },
 }
 
-impl MountTable {
-    /// Reads the table `name` out of the Hadoop configuration.
-    ///
-    /// # Errors
-    /// No such table, a kind of link we do not have, a target that is not `hdfs://`.
-    pub(crate) fn new(name: &str, config: &BTreeMap<String, String>) -> Result<MountTable, String> {
-        let prefix = format!("fs.viewfs.mounttable.{name}.");
-        let root = Location::local("/".as_ref())?;
-        let mut table = MountTable { links: Vec::new(), fallback: None };
-        for (key, value) in config.range(prefix.clone()..) {
-            let Some(kind) = key.strip_prefix(&prefix) else { break };
-            let target = || {
-                let target = Location::parse(value, &root).map_err(|error| format!("{key}: {error}"))?;
-                if target.scheme() != super::Scheme::Hdfs {
-                    return Err(format!("{key}: {value} is not an hdfs:// URI"));
-                }
-                Ok(target)
-            };
-            if let Some(path) = kind.strip_prefix("link.") {
-                table.links.push((format!("/{}", path.trim_matches('/')), target()?));
-            } else if kind == "linkFallback" || kind == "linkMergeSlash" {
-                table.fallback = Some(target()?);
-            } else if kind != "homedir" {
-                return Err(format!("{key}: this kind of link is not supported; use link or linkFallback"));
-            }
-        }
-        if table.links.is_empty() && table.fallback.is_none() {
-            return Err(format!("no mount table {name}: no key starts with {prefix}link"));
-        }
-        table.links.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
-        Ok(table)
+/// Looks through mount tables; locations that are not `viewfs://` stay as they are.
+///
+/// # Errors
+/// No mount point covers the path, or the table has links that are not supported.
+pub(super) fn resolve(conf: &Configuration, at: &Location) -> Result<Resolved, String> {
+    if at.scheme() != Scheme::Viewfs {
+        return Ok(Resolved::Hdfs(at.clone()));
     }
+    let children = children(conf, at);
+    let behind = conf.locate(&at.to_string()).map_err(|error| error.to_string()).and_then(|found| {
+        // The text has a scheme and an authority: nothing is taken from the base.
+        Location::parse(&found.uri(), at)
+    });
+    match (children.is_empty(), behind) {
+        (true, behind) => behind.map(Resolved::Hdfs),
+        (false, behind) => Ok(Resolved::Inner { children, behind: behind.ok() }),
+    }
+}
 
-    /// What `path` is.
-    pub(crate) fn resolve(&self, path: &str) -> Resolved {
-        let below = |target: &Location, rest: &str| {
-            if rest.is_empty() { target.clone() } else { target.join(rest.trim_start_matches('/')) }
-        };
-        for (mount, target) in &self.links {
-            if let Some(rest) = path.strip_prefix(mount.as_str())
-                && (rest.is_empty() || rest.starts_with('/'))
-            {
-                return Resolved::Hdfs(below(target, rest));
-            }
-        }
-        let folder = if path == "/" { "/".to_string() } else { format!("{path}/") };
-        let children: BTreeSet<String> = self
-            .links
-            .iter()
-            .filter_map(|(mount, _)| mount.strip_prefix(&folder))
-            .filter_map(|rest| rest.split('/').next())
-            .map(String::from)
-            .collect();
-        let fallback = self.fallback.as_ref().map(|target| below(target, path.trim_start_matches('/')));
-        match (children.is_empty(), fallback) {
-            (false, fallback) => Resolved::Inner { children, fallback },
-            (true, Some(fallback)) => Resolved::Hdfs(fallback),
-            (true, None) => Resolved::Missing,
-        }
-    }
+/// Names of the folders right below `at` that mount points make.
+fn children(conf: &Configuration, at: &Location) -> BTreeSet<String> {
+    let links = format!("fs.viewfs.mounttable.{}.link.", at.authority());
+    let folder = format!("{}/", at.path().trim_end_matches('/'));
+    conf.properties()
+        .filter_map(|(key, _)| key.strip_prefix(&links)?.strip_prefix(&folder)?.split('/').next())
+        .filter(|name| !name.is_empty())
+        .map(String::from)
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringspin_hadoop::conf::Environment;
 
-    fn config(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| (format!("fs.viewfs.mounttable.{k}"), v.to_string())).collect()
+    fn conf(pairs: &[(&str, &str)]) -> Configuration {
+        let mut conf = Configuration::defaults(Environment::default());
+        for (key, value) in pairs {
+            conf.set(&format!("fs.viewfs.mounttable.{key}"), value, "test");
+        }
+        conf
     }
 
-    fn hdfs(uri: &str) -> Resolved {
-        Resolved::Hdfs(Location::parse(uri, &Location::local("/".as_ref()).unwrap()).unwrap())
+    fn at(uri: &str) -> Location {
+        Location::parse(uri, &Location::local("/".as_ref()).unwrap()).unwrap()
+    }
+
+    fn hdfs(uri: &str) -> Result<Resolved, String> {
+        Ok(Resolved::Hdfs(at(uri)))
+    }
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn longest_mount_wins_and_inner_folders_list_mounts() {
-        let config = config(&[
-            ("cl.link./data", "hdfs://ns1/warehouse"),
-            ("cl.link./data/hot", "hdfs://ns2/hot"),
-            ("cl.link./a/b", "hdfs://ns1:8020/"),
-            ("other.link./x", "hdfs://ns9/x"),
+        let conf = conf(&[
+            ("cl.link./data", "hdfs://a:1/warehouse"),
+            ("cl.link./deep/hot", "hdfs://b:2/hot"),
+            ("other.link./x", "hdfs://c:3/x"),
         ]);
-        let table = MountTable::new("cl", &config).unwrap();
-        assert_eq!(table.resolve("/data/x/y"), hdfs("hdfs://ns1/warehouse/x/y"));
-        assert_eq!(table.resolve("/data"), hdfs("hdfs://ns1/warehouse"));
-        assert_eq!(table.resolve("/data/hot/1"), hdfs("hdfs://ns2/hot/1"));
-        assert_eq!(table.resolve("/a/b/c"), hdfs("hdfs://ns1:8020/c"));
-        assert_eq!(table.resolve("/database"), Resolved::Missing);
-        let children = BTreeSet::from(["a".to_string(), "data".to_string()]);
-        assert_eq!(table.resolve("/"), Resolved::Inner { children, fallback: None });
+        assert_eq!(resolve(&conf, &at("viewfs://cl/data/x/y")), hdfs("hdfs://a:1/warehouse/x/y"));
+        assert_eq!(resolve(&conf, &at("viewfs://cl/data")), hdfs("hdfs://a:1/warehouse"));
+        assert_eq!(resolve(&conf, &at("viewfs://cl/deep/hot/1")), hdfs("hdfs://b:2/hot/1"));
+        assert_eq!(resolve(&conf, &at("hdfs://z:9/data")), hdfs("hdfs://z:9/data"));
+        assert!(resolve(&conf, &at("viewfs://cl/database")).unwrap_err().contains("not mounted"));
+        let inner = |children: &[&str]| Ok(Resolved::Inner { children: names(children), behind: None });
+        assert_eq!(resolve(&conf, &at("viewfs://cl/")), inner(&["data", "deep"]));
+        assert_eq!(resolve(&conf, &at("viewfs://cl/deep")), inner(&["hot"]));
     }
 
     #[test]
     fn fallback_takes_the_rest() {
-        let config = config(&[("cl.link./data", "hdfs://ns1/d"), ("cl.linkFallback", "hdfs://ns1/rest")]);
-        let table = MountTable::new("cl", &config).unwrap();
-        assert_eq!(table.resolve("/tmp/x"), hdfs("hdfs://ns1/rest/tmp/x"));
-        assert!(matches!(table.resolve("/"), Resolved::Inner { fallback: Some(_), .. }));
-    }
-
-    #[test]
-    fn unknown_tables_and_links_are_refused() {
-        let table = config(&[("cl.linkNfly./x", "hdfs://a/,hdfs://b/")]);
-        assert!(MountTable::new("cl", &table).unwrap_err().contains("not supported"));
-        assert!(MountTable::new("zz", &table).unwrap_err().contains("no mount table zz"));
-        let table = config(&[("cl.link./x", "s3a://b/")]);
-        assert!(MountTable::new("cl", &table).unwrap_err().contains("s3a"));
+        let conf = conf(&[("cl.link./data", "hdfs://a:1/d"), ("cl.linkFallback", "hdfs://a:1/rest")]);
+        assert_eq!(resolve(&conf, &at("viewfs://cl/tmp/x")), hdfs("hdfs://a:1/rest/tmp/x"));
+        let root = Resolved::Inner { children: names(&["data"]), behind: Some(at("hdfs://a:1/rest")) };
+        assert_eq!(resolve(&conf, &at("viewfs://cl/")), Ok(root));
+        assert!(resolve(&conf, &at("viewfs://none/x")).is_err());
     }
 }
