@@ -11,6 +11,8 @@
 mod arena;
 mod assemble;
 mod batch;
+#[cfg(test)]
+mod build_tests;
 mod execute;
 mod fuse;
 #[cfg(test)]
@@ -30,10 +32,12 @@ mod schedules;
 mod shape;
 mod summary;
 mod team;
+#[cfg(test)]
+mod training_tests;
 mod workspace;
 
 pub use batch::{BatchMetrics, BatchView, TargetKind, Targets};
-pub use kernels::Isa;
+pub use kernels::{Isa, peak_flops};
 pub use layer::{
     Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard,
 };

@@ -8,6 +8,7 @@ pub(crate) mod gemm;
 mod isa;
 pub(crate) mod lanes;
 pub(crate) mod math;
+mod peak;
 mod portable;
 pub(crate) mod softmax;
 pub(crate) mod update;
@@ -19,3 +20,4 @@ mod avx512;
 
 pub use isa::Isa;
 pub(crate) use isa::Kernel;
+pub use peak::peak_flops;

@@ -3,6 +3,9 @@
 use crate::layer::Misfit;
 use crate::shape::Image;
 
+/// Rows or columns of a window, of its padding, and between its numbers: more is a typing mistake.
+const MAX_WINDOW: usize = 1 << 14;
+
 /// How a window slides, rows first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
@@ -22,7 +25,8 @@ impl Window {
             output[axis] = self.axis(axis, size).ok_or_else(|| {
                 let [kh, kw] = self.kernel.map(|k| k.to_string());
                 Misfit(format!(
-                    "{layer}: a window of {kh} × {kw} (dilation {:?}, padding {:?}) does not fit on {} × {}",
+                    "{layer}: a window of {kh} × {kw} (dilation {:?}, padding {:?}, at most {MAX_WINDOW} each) \
+                     does not fit on {} × {}",
                     self.dilation, self.padding, input.h, input.w
                 ))
             })?;
@@ -32,6 +36,9 @@ impl Window {
 
     fn axis(&self, axis: usize, size: usize) -> Option<usize> {
         let (stride, padding) = (self.stride[axis], self.padding[axis]);
+        if self.kernel[axis].max(padding).max(self.dilation[axis]) > MAX_WINDOW {
+            return None;
+        }
         let span = self.dilation[axis].checked_mul(self.kernel[axis] - 1)?.checked_add(1)?;
         let padded = padding.checked_mul(2)?.checked_add(size)?;
         let room = padded.checked_sub(span)?;

@@ -1,0 +1,228 @@
+//! Tests of whole passes: against PyTorch, against other numbers of threads, records and blocks.
+
+use crate::golden::{json, noise};
+use crate::kernels::Isa;
+use crate::optimizers::{Moment, OptimizerState, update};
+use crate::{
+    BatchMetrics, BatchView, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, Workspace,
+};
+use ringspin_job::{Component, ModelSpec, Value};
+use std::sync::Arc;
+
+fn named(name: &str, params: &[(&str, Value)]) -> ModelSpec {
+    let model = params
+        .iter()
+        .fold(Component::new("model", name), |model, (key, value)| model.with(key, value.clone()));
+    ModelSpec { model, layers: Vec::new() }
+}
+
+fn build(spec: &ModelSpec, input: &[usize]) -> Arc<Model> {
+    let loss = Component::new("loss", "cross_entropy");
+    let input = Shape::new(input).unwrap();
+    Arc::new(Model::build(&Registry::standard(), spec, &input, &loss).unwrap_or_else(|p| panic!("{p}")))
+}
+
+fn lenet() -> Arc<Model> {
+    build(&named("lenet5", &[]), &[28, 28, 1])
+}
+
+fn mlp(hidden: &[i64], dropout: f64) -> Arc<Model> {
+    let hidden = Value::List(hidden.iter().map(|size| Value::Int(*size)).collect());
+    build(&named("mlp", &[("hidden", hidden), ("dropout", Value::Float(dropout))]), &[5, 7, 3])
+}
+
+fn workspace(model: &Arc<Model>, threads: usize, records: usize) -> Workspace {
+    Workspace::new(Arc::clone(model), Team::new(threads).unwrap(), records)
+}
+
+fn classes(seed: u64, count: usize) -> Vec<u32> {
+    noise(seed, count).into_iter().map(|v| ((f64::from(v) + 1.0) * 5.0) as u32).collect()
+}
+
+/// Gradients and metrics of one pass over `count` records.
+fn pass(workspace: &mut Workspace, count: usize) -> (Vec<f32>, BatchMetrics) {
+    let model = Arc::clone(workspace.model());
+    let (inputs, targets) = (noise(1, count * model.input().elements()), classes(2, count));
+    let params = model.initialize(3);
+    let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&targets), count };
+    let key = RandomKey { seed: 4, step: 5, lane: 6 };
+    let training = TrainingPass { params: &params, scale: 1.0 / count as f32, key, accumulate: false };
+    let mut grads = vec![f32::NAN; params.len()];
+    let metrics = workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ());
+    (grads, metrics)
+}
+
+#[test]
+fn ten_steps_of_lenet_follow_pytorch() {
+    let golden = json("lenet_steps.json");
+    let model = lenet();
+    let records = golden["records"].as_u64().unwrap() as usize;
+    let mut params = vec![0.0; model.parameter_count()];
+    for (i, parameter) in model.parameters().iter().enumerate() {
+        let bound = match parameter.shape.split_first() {
+            Some((_, filter)) if !filter.is_empty() => 1.0 / (filter.iter().product::<usize>() as f64).sqrt(),
+            _ => 0.1,
+        };
+        let numbers = noise(10 + i as u64, parameter.range.len()).into_iter().map(|v| v * bound as f32);
+        params[parameter.range.clone()].copy_from_slice(&numbers.collect::<Vec<_>>());
+    }
+    let optimizer =
+        Component::new("optimizer", "sgd").with("lr", Value::Float(0.1)).with("momentum", Value::Float(0.9));
+    let optimizer = Registry::standard().build_optimizer(&optimizer).unwrap();
+    let mut state = OptimizerState::new(&*optimizer, params.len());
+    let mut workspace = workspace(&model, 2, records);
+    let mut grads = vec![0.0; params.len()];
+    for (step, expected) in (0u64..).zip(golden["losses"].as_array().unwrap()) {
+        let (inputs, targets) = (noise(200 + step, records * 784), classes(300 + step, records));
+        let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&targets), count: records };
+        let scale = 1.0 / records as f32;
+        let training = TrainingPass { params: &params, scale, key: RandomKey::default(), accumulate: false };
+        let loss = workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ()).loss();
+        let expected = expected.as_f64().unwrap();
+        assert!((loss - expected).abs() <= 1e-4 * expected, "step {step}: {loss} instead of {expected}");
+        let moment = Moment { update: step + 1, rate: optimizer.base_rate(), isa: Isa::best() };
+        update(&*optimizer, workspace.team(), moment, (&mut params, &grads), &mut state);
+    }
+    for parameter in model.parameters() {
+        let numbers = &params[parameter.range.clone()];
+        let expected = golden["last"][&parameter.name].as_array().unwrap();
+        for (got, expected) in numbers.iter().step_by(numbers.len() / 5 + 1).zip(expected) {
+            let expected = expected.as_f64().unwrap();
+            assert!(
+                (f64::from(*got) - expected).abs() < 2e-5,
+                "{}: {got} instead of {expected}",
+                parameter.name
+            );
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    for model in [lenet(), mlp(&[300, 500], 0.3), mlp(&[9], 0.0)] {
+        for count in [1, 3, 37] {
+            let expected = pass(&mut workspace(&model, 1, 37), count);
+            assert!(expected.0.iter().all(|grad| grad.is_finite()));
+            for threads in [2, 3, 5] {
+                let mut workspace = workspace(&model, threads, 37);
+                assert_eq!(pass(&mut workspace, count), expected, "{threads} threads, {count} records");
+                assert_eq!(pass(&mut workspace, count), expected, "the same again");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_size_of_the_workspace_does_not_change_a_bit() {
+    for model in [lenet(), mlp(&[400, 400], 0.2)] {
+        assert_eq!(pass(&mut workspace(&model, 2, 11), 11), pass(&mut workspace(&model, 2, 200), 11));
+    }
+}
+
+#[test]
+fn instructions_change_what_blas_computes_alone() {
+    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+    let expected = pass(&mut workspace(&lenet(), 2, 20), 20);
+    for isa in Isa::available() {
+        let (grads, metrics) = pass(&mut workspace(&lenet(), 2, 20).with_isa(isa), 20);
+        assert!(close(&grads, &expected.0) && (metrics.loss_sum - expected.1.loss_sum).abs() < 1e-4, "{isa}");
+    }
+}
+
+#[test]
+fn lanes_add_up() {
+    for model in [lenet(), mlp(&[300, 20], 0.0)] {
+        let mut workspace = workspace(&model, 2, 24);
+        let (inputs, targets) = (noise(1, 24 * model.input().elements()), classes(2, 24));
+        let params = model.initialize(3);
+        let record = model.input().elements();
+        let mut run = |records: std::ops::Range<usize>, accumulate: bool, grads: &mut [f32]| {
+            let batch = BatchView {
+                inputs: &inputs[records.start * record..records.end * record],
+                targets: Targets::Classes(&targets[records.clone()]),
+                count: records.len(),
+            };
+            let training =
+                TrainingPass { params: &params, scale: 1.0 / 24.0, key: RandomKey::default(), accumulate };
+            workspace.forward_backward(&batch, &training, grads, &mut |_, _| ())
+        };
+        let (mut whole, mut parts) = (vec![0.0; params.len()], vec![f32::NAN; params.len()]);
+        let expected = run(0..24, false, &mut whole);
+        let mut sum = run(0..5, false, &mut parts);
+        sum.add(&run(5..24, true, &mut parts));
+        assert_eq!((sum.records, sum.top1, sum.top5), (24, expected.top1, expected.top5));
+        assert!((sum.loss_sum - expected.loss_sum).abs() < 1e-9 * expected.loss_sum);
+        let worst = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-6, "{worst}");
+    }
+}
+
+#[test]
+fn gradients_are_ready_once_each_from_the_last_layer_on() {
+    for model in [lenet(), mlp(&[600, 600, 3], 0.0)] {
+        let mut workspace = workspace(&model, 2, 9);
+        let (inputs, targets) = (noise(1, 9 * model.input().elements()), classes(2, 9));
+        let params = model.initialize(3);
+        let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&targets), count: 9 };
+        let training =
+            TrainingPass { params: &params, scale: 1.0, key: RandomKey::default(), accumulate: false };
+        let (mut grads, mut seen, mut end) = (vec![0.0; params.len()], vec![0.0; params.len()], params.len());
+        workspace.forward_backward(&batch, &training, &mut grads, &mut |range, part| {
+            assert_eq!((range.end, range.len()), (end, part.len()));
+            end = range.start;
+            seen[range].copy_from_slice(part);
+        });
+        assert_eq!((end, seen), (0, grads), "what was ready was final");
+    }
+}
+
+#[test]
+fn evaluation_measures_what_training_measures() {
+    for model in [lenet(), mlp(&[400, 400], 0.0)] {
+        let mut workspace = workspace(&model, 2, 50);
+        let (_, expected) = pass(&mut workspace, 50);
+        let (inputs, targets) = (noise(1, 50 * model.input().elements()), classes(2, 50));
+        let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&targets), count: 50 };
+        let mut outputs = vec![f32::NAN; 50 * 10];
+        let params = model.initialize(3);
+        let metrics = workspace.forward(&batch, &params, Some(&mut outputs));
+        assert_eq!((metrics.top1, metrics.top5, metrics.records), (expected.top1, expected.top5, 50));
+        assert!((metrics.loss_sum - expected.loss_sum).abs() < 1e-6 * expected.loss_sum);
+        let mut again = vec![f32::NAN; 50 * 10];
+        let metrics =
+            workspace.forward(&BatchView { targets: Targets::None, ..batch }, &params, Some(&mut again));
+        assert_eq!((metrics.loss_sum, metrics.records), (0.0, 50));
+        assert_eq!(again, outputs, "prediction needs no targets");
+    }
+}
+
+#[test]
+fn an_image_leaves_as_it_came_channels_last() {
+    let conv = |filters| {
+        Component::new("", "conv2d")
+            .with("out_channels", Value::Int(filters))
+            .with("kernel_size", Value::Int(1))
+    };
+    let layers = vec![conv(3).with("bias", Value::Bool(false)), Component::new("", "dropout")];
+    let spec = ModelSpec { model: Component::new("model", "custom"), layers };
+    let loss = Component::new("loss", "mse");
+    let input = Shape::image(4, 5, 3).unwrap();
+    let model = Arc::new(Model::build(&Registry::standard(), &spec, &input, &loss).unwrap());
+    // The identity: filter k looks at channel k.
+    let params: Vec<f32> = (0..9).map(|i| if i % 4 == 0 { 1.0 } else { 0.0 }).collect();
+    let inputs = noise(1, 2 * 60);
+    let mut outputs = vec![f32::NAN; 2 * 60];
+    let batch = BatchView { inputs: &inputs, targets: Targets::Values(&inputs), count: 2 };
+    let metrics = workspace(&model, 2, 2).forward(&batch, &params, Some(&mut outputs));
+    assert_eq!((outputs, metrics.loss_sum), (inputs, 0.0));
+}
+
+#[test]
+fn numbers_that_are_none_are_found() {
+    let model = lenet();
+    let mut params = model.initialize(1);
+    assert_eq!(model.find_non_finite(&params), None);
+    params[2000] = f32::INFINITY;
+    let found = model.find_non_finite(&params).unwrap();
+    assert_eq!((found.name.as_str(), found.layer.as_str()), ("7.weight", "model.layers[7]"));
+}

@@ -1,0 +1,85 @@
+//! After a workspace is built, passes and updates allocate nothing.
+
+use ringspin_job::{Component, ModelSpec, Value};
+use ringspin_nn::{
+    BatchView, Isa, Model, Moment, OptimizerState, RandomKey, Registry, Shape, Targets, Team, TrainingPass,
+    Workspace, update,
+};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts what all threads allocate.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn layer(name: &str, params: &[(&str, i64)]) -> Component {
+    params.iter().fold(Component::new("", name), |layer, (key, value)| layer.with(key, Value::Int(*value)))
+}
+
+fn steps(spec: &ModelSpec, input: &[usize]) -> usize {
+    let (registry, loss) = (Registry::standard(), Component::new("loss", "cross_entropy"));
+    let model = Arc::new(Model::build(&registry, spec, &Shape::new(input).unwrap(), &loss).unwrap());
+    let optimizer = registry.build_optimizer(&Component::new("optimizer", "adam")).unwrap();
+    let mut params = model.initialize(1);
+    let mut grads = vec![0.0; params.len()];
+    let mut state = OptimizerState::new(&*optimizer, params.len());
+    let mut workspace = Workspace::new(Arc::clone(&model), Team::new(2).unwrap(), 40);
+    let (inputs, targets) = (vec![0.5; 40 * model.input().elements()], vec![1; 40]);
+    let mut step = |count: usize, update_number: u64| {
+        let inputs = &inputs[..count * model.input().elements()];
+        let batch = BatchView { inputs, targets: Targets::Classes(&targets[..count]), count };
+        let training =
+            TrainingPass { params: &params, scale: 0.1, key: RandomKey::default(), accumulate: false };
+        workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ());
+        let moment = Moment { update: update_number, rate: 0.1, isa: Isa::best() };
+        update(&*optimizer, workspace.team(), moment, (&mut params, &grads), &mut state);
+        workspace.forward(&batch, &params, None);
+    };
+    step(40, 1);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for i in 2..10 {
+        step(40, i);
+        step(7, i);
+        step(1, i);
+    }
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn a_step_allocates_nothing() {
+    let named = |model| ModelSpec { model, layers: Vec::new() };
+    let hidden = Value::List(vec![Value::Int(300), Value::Int(500), Value::Int(3)]);
+    let mlp = Component::new("model", "mlp").with("hidden", hidden).with("dropout", Value::Float(0.5));
+    let many_channels = vec![
+        layer("conv2d", &[("out_channels", 20), ("kernel_size", 3)]),
+        layer("relu", &[]),
+        layer("conv2d", &[("out_channels", 5), ("kernel_size", 3), ("padding", 1)]),
+        layer("avg_pool2d", &[("kernel_size", 2)]),
+        layer("sigmoid", &[]),
+        layer("flatten", &[]),
+        layer("linear", &[("out_features", 2)]),
+    ];
+    let custom = ModelSpec { model: Component::new("model", "custom"), layers: many_channels };
+    assert_eq!(steps(&named(Component::new("model", "lenet5")), &[28, 28, 1]), 0, "lenet5");
+    assert_eq!(steps(&named(mlp), &[40]), 0, "mlp");
+    assert_eq!(steps(&custom, &[9, 9, 2]), 0, "many channels");
+}
