@@ -2,14 +2,15 @@
 //!
 //! Starts itself `world` times; the processes form a ring over loopback TCP and time all-reduces of several sizes.
 //! Between two sizes they time *raw TCP*: every process sends to the next and receives from the previous one, at the same
-//! time, as many bytes as the all-reduce of that size moves, from a vector into another, and adds nothing. What the
-//! kernel gives to such a process is the limit of any ring between these endpoints.
+//! time, as many bytes as the all-reduce of that size moves, from the vector, and forgets what it receives: into
+//! one chunk again and again. What the kernel gives to such a process is the limit of any ring between these endpoints.
 //!
 //! Bus bandwidth = 2(N−1)/N · bytes / median time.
 
 use ringspin_job::JobSecret;
 use ringspin_ring::{Abort, Ring, RingConfig, RingStats, Wire};
 use rustix::event::{PollFd, PollFlags, poll};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -171,7 +172,7 @@ fn measure(bytes: usize, options: &Options, ring: &mut Ring, raw: &mut RawLinks)
     let traffic = (bytes as f64 * factor) as usize;
     let repetitions = (options.budget_bytes / bytes.max(1)).clamp(5, 400);
     let mut data = vec![1.0f32; bytes / 4];
-    let mut other = vec![0u8; bytes];
+    let mut other = vec![0u8; bytes.min(options.chunk_bytes)];
     let (mut ring_times, mut raw_times) = (Vec::new(), Vec::new());
     let before = ring.stats().clone();
     for turn in 0..4 {
@@ -269,7 +270,11 @@ struct RawLinks {
 
 impl RawLinks {
     fn connect(rank: usize, peers: &[SocketAddr], listener: &TcpListener) -> io::Result<Self> {
-        let next = TcpStream::connect(peers[(rank + 1) % peers.len()])?;
+        // Without pacing, as the ring does between ranks of one host.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        rustix::net::sockopt::set_tcp_congestion(&socket, "reno")?;
+        socket.connect(&peers[(rank + 1) % peers.len()].into())?;
+        let next = TcpStream::from(socket);
         let (previous, _) = listener.accept()?;
         for stream in [&next, &previous] {
             stream.set_nodelay(true)?;

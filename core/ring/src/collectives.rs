@@ -118,12 +118,13 @@ impl Ring {
     fn all_reduce(&mut self, memory: &mut [u8], format: Format, tag: u32) -> Result<(), RingError> {
         let elements = memory.len() / format.memory_bytes();
         let algorithm = algorithm::choose(memory.len(), self.world, !format.is_direct());
-        let partition = Partition::balanced(elements, self.world);
+        let segments = algorithm::segments(memory.len(), self.world);
+        let partition = Partition::balanced(elements, self.world, segments);
         let mut operation = Operation { kind: Kind::AllReduce(algorithm), format, tag, elements, partition };
         let (rank, world) = (self.rank, self.world);
         match algorithm {
-            Algorithm::Ring => self.run(&operation, algorithm::ring(rank, world), memory),
-            Algorithm::Halving => self.run(&operation, algorithm::halving(rank, world), memory),
+            Algorithm::Ring => self.run(&operation, algorithm::ring(rank, world, segments), memory),
+            Algorithm::Halving => self.run(&operation, algorithm::halving(rank, world, segments), memory),
             Algorithm::Exchange => {
                 // Short vectors are sent whole: nothing is gained by rounding them.
                 operation.format = if format == Format::Bf16 { Format::F32 } else { format };
@@ -183,7 +184,7 @@ impl Ring {
             return Err(RingError::Misuse(format!("broadcast from rank {root} of {}", self.world)));
         }
         let elements = memory.len() / format.memory_bytes();
-        let partition = Partition::balanced(elements, 1);
+        let partition = Partition::balanced(elements, 1, 1);
         let operation =
             Operation { kind: Kind::Broadcast { root: root as u32 }, format, tag: 0, elements, partition };
         self.run(&operation, algorithm::broadcast(self.rank, root, self.world), memory)
@@ -214,8 +215,8 @@ impl Ring {
         let start = Instant::now();
         let Operation { kind, format, tag, elements, partition } = *operation;
         for (number, round) in rounds.enumerate() {
-            if let Some(block) = round.settle {
-                let block = partition.block(block);
+            if let Some((segment, block)) = round.settle {
+                let block = partition.block(segment, block);
                 format.settle(
                     &mut memory[block.start * format.memory_bytes()..block.end * format.memory_bytes()],
                 );
@@ -224,7 +225,7 @@ impl Ring {
                 generation: self.generation,
                 operation: self.operation,
                 kind,
-                round: number as u8,
+                round: number as u16,
                 format,
                 tag,
                 elements: elements as u64,

@@ -66,7 +66,7 @@ pub(crate) struct Header {
     /// The collective.
     pub(crate) kind: Kind,
     /// Number of the round in the operation.
-    pub(crate) round: u8,
+    pub(crate) round: u16,
     /// What the elements are.
     pub(crate) format: Format,
     /// The caller's number of the vector (bucket).
@@ -81,7 +81,8 @@ impl Header {
         let (kind, root) = self.kind.code();
         let mut bytes = [0; HEADER_BYTES];
         bytes[..4].copy_from_slice(&HEADER_MAGIC);
-        bytes[4..8].copy_from_slice(&[kind, self.format.code(), self.round, 0]);
+        bytes[4..6].copy_from_slice(&[kind, self.format.code()]);
+        bytes[6..8].copy_from_slice(&self.round.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.generation.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.operation.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.elements.to_le_bytes());
@@ -103,7 +104,7 @@ pub(crate) fn describe_header(bytes: &[u8; HEADER_BYTES]) -> String {
         u64_at(bytes, 24),
         u64_at(bytes, 8),
         u64_at(bytes, 16),
-        bytes[6],
+        u16::from_le_bytes([bytes[6], bytes[7]]),
         u32_at(bytes, 32),
     )
 }

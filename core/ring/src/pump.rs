@@ -85,7 +85,7 @@ impl Pump {
         let mut incoming = Incoming::new(job);
         let mut patience = Patience::new(self.patience);
         loop {
-            let processed = incoming.processed;
+            let processed = incoming.processed();
             if let (Some(link), true) = (outgoing.link, outgoing.may_move(processed)) {
                 let sent = outgoing.step(&*self.links, job.format, memory, &mut self.leaving, processed);
                 let sent = sent.map_err(|error| self.control.why_ended(link, error))?;
@@ -107,7 +107,7 @@ impl Pump {
             if outgoing.is_done() && incoming.is_done() {
                 return Ok(());
             }
-            if !outgoing.may_move(incoming.processed) && !incoming.may_move() {
+            if !outgoing.may_move(incoming.processed()) && !incoming.may_move() {
                 self.wait(&mut outgoing, &mut incoming, &mut patience)?;
             }
         }
@@ -130,7 +130,7 @@ impl Pump {
         patience: &mut Patience,
     ) -> Result<(), RingError> {
         let sender = incoming.link.filter(|_| !incoming.is_done());
-        let receiver = outgoing.link.filter(|_| outgoing.wants(incoming.processed));
+        let receiver = outgoing.link.filter(|_| outgoing.wants(incoming.processed()));
         let mut links = [Link::Next; MAX_WAITS];
         let mut count = 0;
         for link in sender.into_iter().chain(receiver).chain(self.control.open()) {

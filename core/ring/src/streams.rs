@@ -16,6 +16,9 @@ use std::{
 /// At most this much is handed to the system in one call, so that receiving is never long neglected.
 const SEND_BYTES: usize = 1 << 20;
 
+/// A place in a stream: step of its walk, bytes into that block.
+pub(crate) type Position = (usize, usize);
+
 /// A header and the bytes that follow it, on their way out.
 pub(crate) struct Outgoing {
     /// Where to; none when the round sends nothing.
@@ -25,10 +28,8 @@ pub(crate) struct Outgoing {
     header: [u8; HEADER_BYTES],
     header_sent: usize,
     cursor: Cursor,
-    /// Bytes handed over, or staged.
-    position: usize,
-    total: usize,
-    lead: usize,
+    walk: Walk,
+    lead: Lead,
     /// What of the staging chunk is still to be sent.
     staged: Range<usize>,
 }
@@ -38,32 +39,46 @@ impl Outgoing {
     pub(crate) fn new(job: &Job, header: [u8; HEADER_BYTES]) -> Self {
         let (link, walk) = stream_of(job.round.send, Link::Out);
         let cursor = Cursor::new(walk, 0, job.partition, job.format.wire_bytes());
-        let total = cursor.total();
-        let lead = match job.round.lead {
-            Lead::All => total,
-            Lead::Blocks(blocks) => cursor.prefix(blocks),
-        };
         let header_sent = if link.is_some() { 0 } else { HEADER_BYTES };
-        Outgoing { link, blocked: false, header, header_sent, cursor, position: 0, total, lead, staged: 0..0 }
+        Outgoing {
+            link,
+            blocked: false,
+            header,
+            header_sent,
+            cursor,
+            walk,
+            lead: job.round.lead,
+            staged: 0..0,
+        }
     }
 
     /// Whether all has been handed to the link.
     pub(crate) fn is_done(&self) -> bool {
-        self.header_sent == HEADER_BYTES && self.staged.is_empty() && self.position == self.total
+        self.header_sent == HEADER_BYTES && self.staged.is_empty() && self.cursor.is_done()
     }
 
-    /// Bytes of the stream that may leave once `processed` bytes have arrived and been reduced.
-    fn allowed(&self, processed: usize) -> usize {
-        self.total.min(self.lead.saturating_add(processed)) - self.position
+    /// Bytes of the present run that may leave once the receive stream has been processed up to `processed`.
+    fn allowed(&self, processed: Position) -> usize {
+        let (step, offset) = self.cursor.position();
+        if self.cursor.is_done() {
+            return 0;
+        }
+        match self.lead.source(&self.walk, step) {
+            None if self.lead == Lead::All => usize::MAX,
+            None => self.cursor.left_in_block(),
+            Some(source) if processed.0 > source => self.cursor.left_in_block(),
+            Some(source) if processed.0 == source => processed.1.saturating_sub(offset),
+            Some(_) => 0,
+        }
     }
 
     /// Whether there is something to send.
-    pub(crate) fn wants(&self, processed: usize) -> bool {
+    pub(crate) fn wants(&self, processed: Position) -> bool {
         self.header_sent < HEADER_BYTES || !self.staged.is_empty() || self.allowed(processed) > 0
     }
 
     /// Whether something can be sent without waiting.
-    pub(crate) fn may_move(&self, processed: usize) -> bool {
+    pub(crate) fn may_move(&self, processed: Position) -> bool {
         !self.blocked && self.wants(processed)
     }
 
@@ -74,7 +89,7 @@ impl Outgoing {
         format: Format,
         memory: &[u8],
         staging: &mut [u8],
-        processed: usize,
+        processed: Position,
     ) -> io::Result<usize> {
         let Some(link) = self.link else { return Ok(0) };
         let allowed = self.allowed(processed);
@@ -99,7 +114,6 @@ impl Outgoing {
         let of_body = sent - of_header;
         if run.is_some() {
             self.cursor.advance(of_body);
-            self.position += of_body;
         } else {
             self.staged.start += of_body;
         }
@@ -113,7 +127,6 @@ impl Outgoing {
         let bytes = run.bytes.len().min(allowed).min(staging.len()) / width * width;
         format.encode(&memory[in_memory(&run.bytes, bytes, format)], &mut staging[..bytes]);
         self.cursor.advance(bytes);
-        self.position += bytes;
         self.staged = 0..bytes;
     }
 }
@@ -127,10 +140,8 @@ pub(crate) struct Incoming {
     /// What has arrived of the header.
     pub(crate) header: [u8; HEADER_BYTES],
     header_have: usize,
+    /// Up to here bytes are in place, reduced: they may be passed on.
     cursor: Cursor,
-    total: usize,
-    /// Bytes that are in place, reduced: they may be passed on.
-    pub(crate) processed: usize,
     /// Bytes in the staging chunk: an unfinished element between steps.
     staged: usize,
     /// Bytes in memory that are not yet counted as processed.
@@ -149,8 +160,6 @@ impl Incoming {
             header: [0; HEADER_BYTES],
             header_have,
             cursor,
-            total: cursor.total(),
-            processed: 0,
             staged: 0,
             placed: 0,
         }
@@ -158,7 +167,12 @@ impl Incoming {
 
     /// Whether all has arrived and been reduced.
     pub(crate) fn is_done(&self) -> bool {
-        self.has_begun() && self.processed == self.total
+        self.has_begun() && self.cursor.is_done()
+    }
+
+    /// Up to where bytes are in place, reduced: they may be passed on.
+    pub(crate) fn processed(&self) -> Position {
+        self.cursor.position()
     }
 
     /// Whether the header is there: the other rank has begun with the operation.
@@ -218,7 +232,7 @@ impl Incoming {
     /// Adds or stores what the last step brought. The time it took.
     pub(crate) fn process(&mut self, format: Format, memory: &mut [u8], staging: &mut [u8]) -> Duration {
         if self.placed > 0 {
-            self.advance(self.placed);
+            self.cursor.advance(self.placed);
             self.placed = 0;
         }
         let whole = self.staged / format.wire_bytes() * format.wire_bytes();
@@ -235,13 +249,8 @@ impl Incoming {
         }
         staging.copy_within(whole..self.staged, 0);
         self.staged -= whole;
-        self.advance(whole);
+        self.cursor.advance(whole);
         start.elapsed()
-    }
-
-    fn advance(&mut self, bytes: usize) {
-        self.cursor.advance(bytes);
-        self.processed += bytes;
     }
 }
 

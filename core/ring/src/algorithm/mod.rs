@@ -14,19 +14,30 @@ mod simulation;
 mod walk;
 
 pub(crate) use chain::broadcast;
-pub(crate) use choice::{Algorithm, choose};
+pub(crate) use choice::{Algorithm, choose, segments};
 pub(crate) use exchange::exchange;
 pub(crate) use halving::halving;
 pub(crate) use ring::ring;
 pub(crate) use walk::{Cursor, Partition, Walk};
 
-/// How much of the send stream may leave before anything has arrived.
+/// What of the send stream may leave when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lead {
-    /// All of it: this round sends nothing that it receives.
+    /// All at once: this round sends nothing that it receives.
     All,
-    /// This many blocks; then byte `p` of the stream may leave when `p − lead` bytes have been processed.
+    /// In each segment the first so many blocks at once; after that, the sent block `j + lead` is the received block `j`
+    /// and leaves as far as that has been processed.
     Blocks(usize),
+}
+
+impl Lead {
+    /// The step of the receive stream that step `step` of the send stream `walk` passes on.
+    pub(crate) fn source(self, walk: &Walk, step: usize) -> Option<usize> {
+        match self {
+            Lead::Blocks(lead) if walk.step_in_segment(step) >= lead => Some(step - lead),
+            _ => None,
+        }
+    }
 }
 
 /// One send stream and one receive stream that run at the same time.
@@ -36,12 +47,12 @@ pub(crate) struct Round {
     pub(crate) send: Option<(u32, Walk)>,
     /// Blocks to receive, and the distance they come from.
     pub(crate) receive: Option<(u32, Walk)>,
-    /// The first `adds` received blocks are added to memory, the others replace it.
+    /// In each segment the first `adds` received blocks are added to memory, the others replace it.
     pub(crate) adds: usize,
     /// How much may be sent unconditionally.
     pub(crate) lead: Lead,
-    /// A block whose sum is complete before the round starts: memory takes the value that the wire can carry.
-    pub(crate) settle: Option<usize>,
+    /// Segment and block whose sum is complete before the round starts: memory takes the values that the wire can carry.
+    pub(crate) settle: Option<(usize, usize)>,
 }
 
 /// Exponents of the distances at which a world of `world` ranks has links: 2^0, 2^1, … < world.

@@ -2,15 +2,16 @@
 
 use super::{Lead, Round, Walk, before};
 
-/// All-reduce over `world` blocks. The sum of block `rank + 1` becomes complete on `rank`.
+/// All-reduce over `world` blocks in each of `segments` segments. The sums of block `rank + 1` become complete on `rank`.
 ///
-/// Sends blocks rank, rank − 1, …, twice round but for two; receives rank − 1, rank − 2, …: the received block
-/// `i` is the sent block `i + 1`, which is why one block of lead is all the order there is.
-pub(crate) fn ring(rank: usize, world: usize) -> impl Iterator<Item = Round> {
+/// In a segment it sends blocks rank, rank − 1, …, twice round but for two, and receives rank − 1, rank − 2, …: the
+/// received block `i` is the sent block `i + 1`, which is why one block of lead is all the order there is. The next
+/// segment's own block may leave while the last ones of this segment are still under way.
+pub(crate) fn ring(rank: usize, world: usize, segments: usize) -> impl Iterator<Item = Round> {
     let blocks = 2 * (world - 1);
     let round = Round {
-        send: Some((1, Walk::down(rank, blocks))),
-        receive: Some((1, Walk::down(before(rank, 1, world), blocks))),
+        send: Some((1, Walk::down(rank, blocks).in_segments(0..segments))),
+        receive: Some((1, Walk::down(before(rank, 1, world), blocks).in_segments(0..segments))),
         adds: world - 1,
         lead: Lead::Blocks(1),
         settle: None,

@@ -10,9 +10,9 @@ type Value = Vec<u8>;
 struct Rank {
     rounds: VecDeque<Round>,
     memory: Vec<Value>,
-    /// Stream positions in the present round, in elements.
-    sent: usize,
-    processed: usize,
+    /// The streams of the present round.
+    sending: Option<Cursor>,
+    receiving: Option<Cursor>,
 }
 
 struct Simulation {
@@ -25,19 +25,6 @@ struct Simulation {
     traffic: Vec<usize>,
 }
 
-/// The element at `position` of the stream, and whether it is added.
-fn element(cursor: Cursor, position: usize) -> Option<(usize, bool)> {
-    let (mut cursor, mut left) = (cursor, position);
-    while let Some(run) = cursor.run() {
-        if left < run.bytes.len() {
-            return Some((run.bytes.start + left, run.adds));
-        }
-        cursor.advance(run.bytes.len());
-        left -= run.bytes.len();
-    }
-    None
-}
-
 impl Simulation {
     fn new(
         world: usize,
@@ -46,9 +33,26 @@ impl Simulation {
         memory: impl Fn(usize) -> Vec<Value>,
     ) -> Self {
         let ranks = (0..world)
-            .map(|rank| Rank { rounds: plan(rank).into(), memory: memory(rank), sent: 0, processed: 0 })
+            .map(|rank| Rank {
+                rounds: plan(rank).into(),
+                memory: memory(rank),
+                sending: None,
+                receiving: None,
+            })
             .collect();
-        Simulation { world, partition, ranks, wires: HashMap::new(), traffic: vec![0; world] }
+        let mut simulation =
+            Simulation { world, partition, ranks, wires: HashMap::new(), traffic: vec![0; world] };
+        (0..world).for_each(|rank| simulation.begin(rank));
+        simulation
+    }
+
+    /// Puts the streams of a rank at the start of its present round.
+    fn begin(&mut self, rank: usize) {
+        let state = &mut self.ranks[rank];
+        let Some(round) = state.rounds.front() else { return };
+        let cursor = |(_, walk), adds| Cursor::new(walk, adds, self.partition, 1);
+        state.sending = round.send.map(|stream| cursor(stream, 0));
+        state.receiving = round.receive.map(|stream| cursor(stream, round.adds));
     }
 
     /// Lets `rank` send and receive up to `steps` elements; whether it could do anything.
@@ -58,14 +62,11 @@ impl Simulation {
             let Some(round) = self.ranks[rank].rounds.front().copied() else { return moved };
             let progress = self.send_one(rank, &round) | self.receive_one(rank, &round);
             moved |= progress;
-            let done = |stream: Option<(u32, Walk)>, position| {
-                stream.is_none_or(|(_, walk)| Cursor::new(walk, 0, self.partition, 1).total() == position)
-            };
-            let state = &self.ranks[rank];
-            if done(round.send, state.sent) && done(round.receive, state.processed) {
-                let state = &mut self.ranks[rank];
+            let state = &mut self.ranks[rank];
+            let done = |stream: Option<Cursor>| stream.is_none_or(|cursor| cursor.is_done());
+            if done(state.sending) && done(state.receiving) {
                 state.rounds.pop_front();
-                (state.sent, state.processed) = (0, 0);
+                self.begin(rank);
                 moved = true;
             } else if !progress {
                 break;
@@ -75,39 +76,42 @@ impl Simulation {
     }
 
     fn send_one(&mut self, rank: usize, round: &Round) -> bool {
-        let Some((distance, walk)) = round.send else { return false };
-        let cursor = Cursor::new(walk, 0, self.partition, 1);
-        let state = &mut self.ranks[rank];
-        let allowed = match round.lead {
-            Lead::All => usize::MAX,
-            Lead::Blocks(blocks) => cursor.prefix(blocks) + state.processed,
-        };
-        let Some((index, _)) = element(cursor, state.sent).filter(|_| state.sent < allowed) else {
+        let Rank { memory, sending: Some(cursor), receiving, .. } = &mut self.ranks[rank] else {
             return false;
         };
-        self.wires.entry((rank, distance)).or_default().push_back(state.memory[index].clone());
-        state.sent += 1;
+        let Some((distance, walk)) = round.send else { return false };
+        let (step, offset) = cursor.position();
+        if cursor.is_done() {
+            return false;
+        }
+        if let Some(source) = round.lead.source(&walk, step) {
+            let processed = receiving.map(|cursor| cursor.position()).unwrap();
+            if processed <= (source, offset) {
+                return false;
+            }
+        }
+        let index = cursor.run().unwrap().bytes.start;
+        cursor.advance(1);
+        self.wires.entry((rank, distance)).or_default().push_back(memory[index].clone());
         self.traffic[rank] += 1;
         true
     }
 
     fn receive_one(&mut self, rank: usize, round: &Round) -> bool {
-        let Some((distance, walk)) = round.receive else { return false };
+        let Rank { memory, receiving: Some(cursor), .. } = &mut self.ranks[rank] else { return false };
+        let Some((distance, _)) = round.receive else { return false };
         let from = before(rank, distance as usize, self.world);
-        let state = &mut self.ranks[rank];
-        let Some((index, adds)) = element(Cursor::new(walk, round.adds, self.partition, 1), state.processed)
-        else {
-            return false;
-        };
+        let Some(run) = cursor.run() else { return false };
         let Some(value) = self.wires.get_mut(&(from, distance)).and_then(VecDeque::pop_front) else {
             return false;
         };
-        if adds {
-            state.memory[index].iter_mut().zip(&value).for_each(|(own, other)| *own += other);
+        let own = &mut memory[run.bytes.start];
+        if run.adds {
+            own.iter_mut().zip(&value).for_each(|(own, other)| *own += other);
         } else {
-            state.memory[index] = value;
+            *own = value;
         }
-        state.processed += 1;
+        cursor.advance(1);
         true
     }
 
@@ -133,8 +137,13 @@ fn contribution(world: usize, rank: usize) -> Value {
     (0..world).map(|r| u8::from(r == rank)).collect()
 }
 
-fn all_reduce(world: usize, elements: usize, seed: u64, plan: impl Fn(usize) -> Vec<Round>) -> Vec<usize> {
-    let partition = Partition::balanced(elements, world);
+fn all_reduce(
+    partition: Partition,
+    world: usize,
+    seed: u64,
+    plan: impl Fn(usize) -> Vec<Round>,
+) -> Vec<usize> {
+    let elements = partition.block(partition.segments() - 1, world - 1).end;
     let mut simulation =
         Simulation::new(world, partition, plan, |rank| vec![contribution(world, rank); elements]);
     simulation.run(seed);
@@ -151,9 +160,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn every_contribution_is_summed_once_on_every_rank(world in 1usize..14, elements in 0usize..300, seed: u64) {
-        all_reduce(world, elements, seed, |rank| ring(rank, world).collect());
-        all_reduce(world, elements, seed, |rank| halving(rank, world).collect());
+    fn every_contribution_is_summed_once_on_every_rank(
+        world in 1usize..14, elements in 0usize..300, segments in 1usize..4, seed: u64,
+    ) {
+        let partition = Partition::balanced(elements, world, segments);
+        all_reduce(partition, world, seed, |rank| ring(rank, world, segments).collect());
+        all_reduce(partition, world, seed, |rank| halving(rank, world, segments).collect());
     }
 
     #[test]
@@ -174,7 +186,7 @@ proptest! {
     #[test]
     fn a_broadcast_reaches_everybody(world in 1usize..14, root in 0usize..14, elements in 0usize..50, seed: u64) {
         let root = root % world;
-        let mut simulation = Simulation::new(world, Partition::balanced(elements, 1),
+        let mut simulation = Simulation::new(world, Partition::balanced(elements, 1, 1),
             |rank| broadcast(rank, root, world).collect(), |rank| vec![contribution(world, rank); elements]);
         simulation.run(seed);
         for state in &simulation.ranks {
@@ -186,13 +198,11 @@ proptest! {
 #[test]
 fn nobody_sends_more_than_an_optimal_all_reduce_must() {
     for world in [2, 3, 4, 7, 8] {
-        let elements = 16 * world * 5;
-        let optimum = 2 * (world - 1) * elements / world;
-        assert_eq!(all_reduce(world, elements, 1, |rank| ring(rank, world).collect()), vec![optimum; world]);
-        assert_eq!(
-            all_reduce(world, elements, 1, |rank| halving(rank, world).collect()),
-            vec![optimum; world]
-        );
+        let elements = 16 * world * 6;
+        let optimum = vec![2 * (world - 1) * elements / world; world];
+        let partition = Partition::balanced(elements, world, 2);
+        assert_eq!(all_reduce(partition, world, 1, |rank| ring(rank, world, 2).collect()), optimum);
+        assert_eq!(all_reduce(partition, world, 1, |rank| halving(rank, world, 2).collect()), optimum);
     }
 }
 
@@ -201,10 +211,10 @@ fn a_contribution_takes_at_most_lg_n_hops_when_halving() {
     for world in 1usize..70 {
         let scatter = distances(world) as usize;
         for rank in 0..world {
-            let rounds: Vec<Round> = halving(rank, world).collect();
+            let rounds: Vec<Round> = halving(rank, world, 1).collect();
             assert_eq!(rounds.len(), 2 * scatter);
             assert!(rounds.iter().take(scatter).all(|round| round.adds > 0));
-            assert_eq!(rounds.get(scatter).and_then(|round| round.settle), (world > 1).then_some(rank));
+            assert_eq!(rounds.get(scatter).and_then(|round| round.settle), (world > 1).then_some((0, rank)));
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-/// How the elements of a vector are cut into blocks.
+/// How the elements of a vector are cut: into segments that are worked on one after the other, and each segment into
+/// blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Partition {
     elements: usize,
+    segments: usize,
     blocks: usize,
     align: usize,
 }
@@ -15,64 +17,81 @@ const BLOCK_ALIGN: usize = 16;
 
 impl Partition {
     /// Nearly equal blocks; some are empty when there are few elements.
-    pub(crate) fn balanced(elements: usize, blocks: usize) -> Self {
-        assert!(blocks > 0, "a vector has at least one block");
-        Partition { elements, blocks, align: BLOCK_ALIGN }
+    pub(crate) fn balanced(elements: usize, blocks: usize, segments: usize) -> Self {
+        assert!(blocks > 0 && segments > 0, "a vector has at least one block");
+        Partition { elements, segments, blocks, align: BLOCK_ALIGN }
     }
 
     /// `blocks` blocks of `slot` elements each.
     pub(crate) fn slots(slot: usize, blocks: usize) -> Self {
-        Partition { elements: slot * blocks, blocks, align: 1 }
+        Partition { elements: slot * blocks, segments: 1, blocks, align: 1 }
     }
 
-    /// Number of blocks.
-    pub(crate) fn blocks(&self) -> usize {
-        self.blocks
+    /// Number of segments.
+    #[cfg(test)]
+    pub(crate) fn segments(&self) -> usize {
+        self.segments
     }
 
-    /// The elements of block `index`.
-    pub(crate) fn block(&self, index: usize) -> Range<usize> {
-        self.start(index)..self.start(index + 1)
+    /// The elements of block `block` of segment `segment`.
+    pub(crate) fn block(&self, segment: usize, block: usize) -> Range<usize> {
+        let start = self.cut(self.elements, segment, self.segments);
+        let length = self.cut(self.elements, segment + 1, self.segments) - start;
+        start + self.cut(length, block, self.blocks)..start + self.cut(length, block + 1, self.blocks)
     }
 
-    fn start(&self, index: usize) -> usize {
-        if index == self.blocks {
-            return self.elements;
+    /// Where part `index` of `parts` starts.
+    fn cut(&self, length: usize, index: usize, parts: usize) -> usize {
+        if index == parts {
+            return length;
         }
-        let exact = (self.elements as u128 * index as u128 / self.blocks as u128) as usize;
+        let exact = (length as u128 * index as u128 / parts as u128) as usize;
         exact / self.align * self.align
     }
 }
 
-/// `count` blocks in a row, upwards or downwards, modulo the number of blocks.
+/// `count` blocks in a row, upwards or downwards, modulo the number of blocks; the same in each of some segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Walk {
     first: usize,
     downwards: bool,
     count: usize,
+    first_segment: usize,
+    segments: usize,
 }
 
 impl Walk {
-    /// `first`, `first + 1`, …
+    /// `first`, `first + 1`, … of the first segment.
     pub(crate) fn up(first: usize, count: usize) -> Self {
-        Walk { first, downwards: false, count }
+        Walk { first, downwards: false, count, first_segment: 0, segments: 1 }
     }
 
-    /// `first`, `first − 1`, …
+    /// `first`, `first − 1`, … of the first segment.
     pub(crate) fn down(first: usize, count: usize) -> Self {
-        Walk { first, downwards: true, count }
+        Walk { downwards: true, ..Self::up(first, count) }
+    }
+
+    /// The same blocks of other segments.
+    pub(crate) fn in_segments(self, segments: Range<usize>) -> Self {
+        Walk { first_segment: segments.start, segments: segments.len(), ..self }
     }
 
     /// How many blocks are visited.
-    pub(crate) fn count(&self) -> usize {
-        self.count
+    pub(crate) fn steps(&self) -> usize {
+        self.count * self.segments
     }
 
-    /// The block visited at `step`.
-    pub(crate) fn block(&self, step: usize, blocks: usize) -> usize {
-        debug_assert!(step < self.count && self.first < blocks);
-        let step = step % blocks;
-        if self.downwards { (self.first + blocks - step) % blocks } else { (self.first + step) % blocks }
+    /// The step in its segment.
+    pub(crate) fn step_in_segment(&self, step: usize) -> usize {
+        step % self.count
+    }
+
+    /// The elements visited at `step`.
+    fn block(&self, step: usize, partition: &Partition) -> Range<usize> {
+        debug_assert!(step < self.steps() && self.first < partition.blocks);
+        let (blocks, offset) = (partition.blocks, step % self.count % partition.blocks);
+        let block = if self.downwards { self.first + blocks - offset } else { self.first + offset };
+        partition.block(self.first_segment + step / self.count, block % blocks)
     }
 }
 
@@ -97,41 +116,53 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// The start of the stream; its first `adds` blocks are added, elements have `wire_bytes` bytes.
+    /// The start of the stream; the first `adds` blocks of each segment are added, elements have `wire_bytes` bytes.
     pub(crate) fn new(walk: Walk, adds: usize, partition: Partition, wire_bytes: usize) -> Self {
-        Cursor { walk, partition, wire_bytes, adds, step: 0, offset: 0 }
+        let mut cursor = Cursor { walk, partition, wire_bytes, adds, step: 0, offset: 0 };
+        cursor.skip_empty();
+        cursor
     }
 
-    /// Bytes of the first `blocks` blocks of the stream.
-    pub(crate) fn prefix(&self, blocks: usize) -> usize {
-        let full_turns = blocks / self.partition.blocks();
-        let rest: usize = (full_turns * self.partition.blocks()..blocks).map(|s| self.block(s).len()).sum();
-        (full_turns * self.partition.elements + rest) * self.wire_bytes
+    /// The step, and bytes into its block. Never the end of a block: that is the start of the next one that is not empty.
+    pub(crate) fn position(&self) -> (usize, usize) {
+        (self.step, self.offset)
     }
 
-    /// Bytes of the whole stream.
-    pub(crate) fn total(&self) -> usize {
-        self.prefix(self.walk.count())
+    /// Whether the stream has ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.step == self.walk.steps()
+    }
+
+    /// Bytes that are left of the present block.
+    pub(crate) fn left_in_block(&self) -> usize {
+        if self.is_done() { 0 } else { self.block(self.step).len() * self.wire_bytes - self.offset }
     }
 
     fn block(&self, step: usize) -> Range<usize> {
-        self.partition.block(self.walk.block(step, self.partition.blocks()))
+        self.walk.block(step, &self.partition)
+    }
+
+    fn adds(&self, step: usize) -> bool {
+        self.walk.step_in_segment(step) < self.adds
+    }
+
+    fn skip_empty(&mut self) {
+        while !self.is_done() && self.left_in_block() == 0 {
+            (self.step, self.offset) = (self.step + 1, 0);
+        }
     }
 
     /// What comes next in one piece, merged over neighbouring blocks; `None` at the end.
-    pub(crate) fn run(&mut self) -> Option<Run> {
-        while self.step < self.walk.count() && self.offset == self.block(self.step).len() * self.wire_bytes {
-            (self.step, self.offset) = (self.step + 1, 0);
-        }
-        if self.step == self.walk.count() {
+    pub(crate) fn run(&self) -> Option<Run> {
+        if self.is_done() {
             return None;
         }
-        let adds = self.step < self.adds;
+        let adds = self.adds(self.step);
         let here = self.block(self.step);
         let mut end = here.end;
-        for step in self.step + 1..self.walk.count() {
+        for step in self.step + 1..self.walk.steps() {
             let next = self.block(step);
-            if next.start != end || (step < self.adds) != adds || self.walk.downwards {
+            if next.start != end || self.adds(step) != adds || self.walk.downwards {
                 break;
             }
             end = next.end;
@@ -142,12 +173,9 @@ impl Cursor {
     /// Moves `bytes` on, at most to the end of the present run.
     pub(crate) fn advance(&mut self, mut bytes: usize) {
         while bytes > 0 {
-            let left = self.block(self.step).len() * self.wire_bytes - self.offset;
-            let taken = left.min(bytes);
+            let taken = self.left_in_block().min(bytes);
             (self.offset, bytes) = (self.offset + taken, bytes - taken);
-            if bytes > 0 {
-                (self.step, self.offset) = (self.step + 1, 0);
-            }
+            self.skip_empty();
         }
     }
 }
@@ -160,14 +188,18 @@ mod tests {
     fn blocks_cover_a_vector_of_any_length_once() {
         for elements in [0, 1, 15, 16, 17, 1000, 4096, 1 << 40] {
             for blocks in 1..40 {
-                let partition = Partition::balanced(elements, blocks);
-                let mut end = 0;
-                for block in (0..blocks).map(|i| partition.block(i)) {
-                    assert_eq!(block.start, end);
-                    assert!(block.end >= block.start && block.len() <= elements / blocks + 1 + BLOCK_ALIGN);
-                    end = block.end;
+                for segments in [1, 2, 7] {
+                    let partition = Partition::balanced(elements, blocks, segments);
+                    let mut end = 0;
+                    for index in 0..blocks * segments {
+                        let block = partition.block(index / blocks, index % blocks);
+                        assert_eq!(block.start, end);
+                        assert!(block.end >= block.start);
+                        assert!(block.len() <= elements / blocks / segments + 2 + 2 * BLOCK_ALIGN);
+                        end = block.end;
+                    }
+                    assert_eq!(end, elements);
                 }
-                assert_eq!(end, elements);
             }
         }
     }
@@ -176,7 +208,7 @@ mod tests {
     fn neighbouring_blocks_are_one_run_until_the_vector_wraps_or_adding_ends() {
         let slots = Partition::slots(10, 4);
         let mut cursor = Cursor::new(Walk::up(2, 4), 0, slots, 2);
-        assert_eq!((cursor.total(), cursor.prefix(1)), (80, 20));
+        assert_eq!((cursor.position(), cursor.left_in_block()), ((0, 0), 20));
         assert_eq!(cursor.run(), Some(Run { bytes: 40..80, adds: false }));
         cursor.advance(25);
         assert_eq!(cursor.run(), Some(Run { bytes: 65..80, adds: false }));
@@ -192,15 +224,24 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_down_goes_round_more_than_once_and_skips_empty_blocks() {
-        let mut cursor = Cursor::new(Walk::down(1, 6), 3, Partition::balanced(20, 4), 1);
+    fn a_walk_goes_round_in_each_segment_and_skips_empty_blocks() {
+        // Blocks of 32 elements in 4 are 0, 0, 16 and 16 long.
+        let walk = Walk::down(1, 6).in_segments(1..3);
+        let mut cursor = Cursor::new(walk, 3, Partition::balanced(96, 4, 3), 1);
         let mut runs = Vec::new();
         while let Some(run) = cursor.run() {
+            runs.push((cursor.position().0, run.bytes.start, run.bytes.end, run.adds));
             cursor.advance(run.bytes.len());
-            runs.push(run);
         }
-        // Blocks of 20 elements in 4 are 0..0, 0..0, 0..0 and 0..20 or the like: only non-empty ones appear.
-        assert!(runs.iter().all(|run| !run.bytes.is_empty()));
-        assert_eq!(runs.iter().map(|run| run.bytes.len()).sum::<usize>(), cursor.total());
+        let start = |segment| Partition::balanced(96, 4, 3).block(segment, 0).start;
+        assert_eq!((start(1), start(2)), (32, 64));
+        let block = |b: usize, segment| Partition::balanced(96, 4, 3).block(segment, b);
+        let expected: Vec<_> = (0..12)
+            .map(|step| (step, block([1, 0, 3, 2, 1, 0][step % 6], 1 + step / 6), step % 6 < 3))
+            .filter(|(_, block, _)| !block.is_empty())
+            .map(|(step, block, adds)| (step, block.start, block.end, adds))
+            .collect();
+        assert!(!expected.is_empty());
+        assert_eq!(runs, expected);
     }
 }
