@@ -112,7 +112,7 @@ async fn look(rm: &str) -> Outcome {
         println!("{node:?}");
     }
     println!("{:?}", client.queue("root").await?);
-    println!("{}", client.queue("nosuch").await.map(|_| ()).unwrap_err());
+    println!("{:?}", client.queue("nosuch").await);
     println!("{:?}", client.delegation_token("nobody").await?);
     let filter = ApplicationFilter { tags: vec!["PROBE".into()], limit: Some(5), ..Default::default() };
     for application in client.applications(&filter).await? {
@@ -124,8 +124,8 @@ async fn look(rm: &str) -> Outcome {
         }
     }
     let unknown = ApplicationId { cluster_timestamp: 1, id: 1 };
-    println!("{}", client.report(unknown).await.unwrap_err());
-    println!("{}", client.kill(unknown, "", Wait::default()).await.unwrap_err());
+    println!("{:?}", client.report(unknown).await);
+    println!("{:?}", client.kill(unknown, "", Wait::default()).await);
     Ok(())
 }
 
@@ -179,7 +179,7 @@ fn is_option(word: &str) -> bool {
 }
 
 /// One wanted container: command, host, and whether the host is required.
-fn wanted<'a>(word: &'a str) -> (&'a str, Option<(&'a str, bool)>) {
+fn wanted(word: &str) -> (&str, Option<(&str, bool)>) {
     match word.split_once('=') {
         Some((host, command)) => match host.strip_suffix('!') {
             Some(host) => (command, Some((host, true))),

@@ -179,6 +179,12 @@ impl LaunchContext {
         LaunchContext { command: Some(command), ..Default::default() }
     }
 
+    /// The same with another command.
+    pub fn command(mut self, command: Command) -> Self {
+        self.command = Some(command);
+        self
+    }
+
     /// Has the NodeManager fetch `resource` and link it as `link` in the working directory.
     pub fn resource(mut self, link: impl Into<String>, resource: LocalResource) -> Self {
         self.resources.insert(link.into(), resource);

@@ -15,6 +15,9 @@ pub mod resource;
 pub mod submission;
 pub mod web;
 
+#[cfg(test)]
+mod service_tests;
+
 use crate::ipc::{FailoverClient, IpcError};
 
 /// One call. When the ResourceManager has answered with an exception, that is the error, also after attempts

@@ -347,6 +347,15 @@ pub struct ClusterMetrics {
     pub decommissioned: i32,
 }
 
+/// `diagnostics` without the lines of Java stack traces, for people.
+pub fn without_stack_traces(diagnostics: &str) -> String {
+    let is_frame = |line: &&str| {
+        let line = line.trim_start();
+        line.starts_with("at ") && line.contains('(') || line.starts_with("... ") && line.ends_with(" more")
+    };
+    diagnostics.lines().filter(|line| !is_frame(line)).collect::<Vec<_>>().join("\n")
+}
+
 /// A text that is there and is not Hadoop's `N/A`.
 fn text(field: &Option<String>) -> String {
     field.as_deref().filter(|t| *t != "N/A").unwrap_or_default().to_owned()
@@ -496,6 +505,13 @@ mod tests {
         assert_eq!(NodeState::from_number(5), NodeState::Lost);
         assert_eq!(AttemptState::from_number(8), AttemptState::Running);
         assert_eq!(LogAggregation::from_number(4), LogAggregation::Succeeded);
+    }
+
+    #[test]
+    fn stack_traces_are_left_out() {
+        let text =
+            "Resource changed\njava.io.IOException: changed\n\tat a.B.c(D.java:1)\n\t... 3 more\nat noon";
+        assert_eq!(without_stack_traces(text), "Resource changed\njava.io.IOException: changed\nat noon");
     }
 
     #[test]

@@ -126,8 +126,11 @@ impl WebClient {
         }
     }
 
-    /// Asks for JSON.
-    pub(crate) async fn json(&self, address: &str, path: &str) -> Result<Value, WebError> {
+    /// Asks for JSON at `path` (with query) of `address` (`host:port`, or with scheme).
+    ///
+    /// # Errors
+    /// No answer, a bad status, an answer that is too large or no JSON.
+    pub async fn json(&self, address: &str, path: &str) -> Result<Value, WebError> {
         let (url, mut response) = self.open(address, path).await?;
         let mut body = Vec::new();
         loop {
