@@ -2,6 +2,7 @@
 //! anew on a node.
 
 use ringspin_data::storage::{HdfsOptions, Location};
+use ringspin_hadoop::credentials::Credentials;
 use ringspin_hadoop::yarn::launch::{LocalResource, ResourceKind, ResourceUrl, Visibility};
 use ringspin_job::JobSpec;
 use serde::{Deserialize, Serialize};
@@ -71,8 +72,8 @@ impl ShippedFile {
 
 impl Bundle {
     /// The HDFS client's part of the configuration.
-    pub fn hdfs(&self) -> HdfsOptions {
-        HdfsOptions { config: self.hadoop.clone(), user: self.user.clone() }
+    pub fn hdfs(&self, credentials: Credentials) -> HdfsOptions {
+        HdfsOptions::from_properties(&self.hadoop, &self.user, credentials)
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the AM knows of the input: enough to ask for containers, to have records counted, and to deal lanes.
 
-use ringspin_data::blocks::{BlockHosts, FileBlocks, by_host, lane_hosts};
+use ringspin_data::blocks::{FileBlocks, by_host, lane_hosts};
 use ringspin_data::index::{DatasetIndex, IndexPart, IndexTask, Survey};
 use ringspin_data::plan::{Deal, Order, Plan, PlanOptions, assign_lanes};
+use ringspin_data::storage::BlockHosts;
 use ringspin_job::{JobSpec, NumericsMode};
 use std::collections::BTreeMap;
 

@@ -2,14 +2,9 @@
 
 use crate::machine::{Action, Event};
 use crate::plan::InputPlan;
-use ringspin_data::blocks::BlockHosts;
 use ringspin_data::index::Survey;
 use ringspin_data::output::{Begun, Output, Owner};
-use ringspin_data::storage::{Location, Scheme, Storage};
-use ringspin_hadoop::conf::Configuration;
-use ringspin_hadoop::credentials::Credentials;
-use ringspin_hadoop::ipc::{IpcOptions, RetryPolicy};
-use ringspin_hadoop::namenode::{Caller, NameNodes, Replica};
+use ringspin_data::storage::{BlockHosts, Location, Storage};
 use ringspin_job::JobSpec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,47 +14,18 @@ use tokio::sync::{Mutex, mpsc};
 /// Locality is worth a short wait, not a long one.
 const LOCALITY_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A cluster, and who we are there.
-#[derive(Clone, Debug)]
-pub struct ClusterAccess {
-    /// Its configuration.
-    pub conf: Configuration,
-    /// User, on clusters without Kerberos.
-    pub user: String,
-    /// Tokens.
-    pub credentials: Credentials,
-}
-
 /// Looks at the input and owns the output, for one attempt of a job.
 pub struct Planner {
     storage: Storage,
     job: JobSpec,
     owner: Owner,
-    namenodes: Option<NameNodes>,
     output: Mutex<Option<Output>>,
 }
 
 impl Planner {
-    /// A planner for attempt `attempt` of `application`; `cluster` is asked for block locations.
-    pub fn new(
-        storage: Storage,
-        job: JobSpec,
-        application: &str,
-        attempt: u32,
-        cluster: Option<ClusterAccess>,
-    ) -> Self {
-        let owner = Owner { job: application.into(), attempt };
-        let namenodes = cluster.map(|access| {
-            let caller = Caller {
-                user: access.user,
-                real_user: None,
-                credentials: access.credentials,
-                options: IpcOptions { call_timeout: job.network.rpc_timeout, ..IpcOptions::default() },
-                policy: RetryPolicy { deadline: LOCALITY_PATIENCE, ..RetryPolicy::default() },
-            };
-            NameNodes::new(access.conf, caller)
-        });
-        Planner { storage, job, owner, namenodes, output: Mutex::default() }
+    /// A planner for attempt `attempt` of `application`.
+    pub fn new(storage: Storage, job: JobSpec, application: &str, attempt: u32) -> Self {
+        Planner { storage, job, owner: Owner { job: application.into(), attempt }, output: Mutex::default() }
     }
 
     /// Carries out an action in the background; what comes of it is an event.
@@ -115,27 +81,20 @@ impl Planner {
 
     /// Where the blocks of files lie. Locality is a wish: without an answer the job runs all the same.
     async fn blocks(&self, files: Vec<Location>) -> BTreeMap<String, Vec<BlockHosts>> {
-        let Some(namenodes) = &self.namenodes else { return BTreeMap::new() };
-        let mut blocks = BTreeMap::new();
-        for file in files.into_iter().filter(|file| file.scheme() != Scheme::File) {
-            match namenodes.blocks(&file.to_string(), 0, u64::MAX >> 1).await {
-                Ok(located) => {
-                    let hosts =
-                        |replicas: Vec<Replica>| replicas.into_iter().map(|replica| replica.host).collect();
-                    let located = located.blocks.into_iter().map(|block| BlockHosts {
-                        offset: block.offset,
-                        bytes: block.length,
-                        hosts: hosts(block.replicas),
-                    });
-                    blocks.insert(file.to_string(), located.collect());
-                }
-                Err(error) => {
-                    tracing::warn!("{file}: no block locations, so no locality: {error}");
-                    return blocks;
-                }
+        let asked = tokio::time::timeout(LOCALITY_PATIENCE, self.storage.blocks(&files)).await;
+        let found = match asked {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => {
+                tracing::warn!("no block locations, so no locality: {error}");
+                return BTreeMap::new();
             }
-        }
-        blocks
+            Err(_) => {
+                tracing::warn!("no block locations within {LOCALITY_PATIENCE:?}, so no locality");
+                return BTreeMap::new();
+            }
+        };
+        let located = files.into_iter().zip(found).filter(|(_, blocks)| !blocks.is_empty());
+        located.map(|(file, blocks)| (file.to_string(), blocks)).collect()
     }
 
     async fn commit(&self) -> Event {

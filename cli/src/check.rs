@@ -8,7 +8,7 @@ use ringspin_container::train::build_model;
 use ringspin_data::index::Survey;
 use ringspin_data::storage::Storage;
 use ringspin_job::{JobSpec, Settings, keys};
-use ringspin_nn::{Model, Registry};
+use ringspin_nn::{Model, ParamDoc, Registry, Table};
 
 /// Resolves a job, components included.
 ///
@@ -16,8 +16,9 @@ use ringspin_nn::{Model, Registry};
 /// All mistakes, one a line.
 pub fn resolve(settings: Settings, registry: &Registry) -> Result<JobSpec, CommandError> {
     JobSpec::resolve_checked(settings, |spec, problems| {
-        registry.check_optimizer(&spec.optimizer, problems);
-        registry.check_schedule(&spec.schedule, problems);
+        let found =
+            [registry.build_optimizer(&spec.optimizer).err(), registry.build_schedule(&spec.schedule).err()];
+        problems.0.extend(found.into_iter().flatten().flat_map(|found| found.0));
     })
     .map_err(|problems| CommandError::usage(problems.to_string()))
 }
@@ -34,7 +35,11 @@ pub struct Checked {
 ///
 /// # Errors
 /// The input is missing or wrong, the output is there already, the model does not fit.
-pub async fn against_data(storage: &Storage, job: &JobSpec, registry: &Registry) -> Result<Checked, CommandError> {
+pub async fn against_data(
+    storage: &Storage,
+    job: &JobSpec,
+    registry: &Registry,
+) -> Result<Checked, CommandError> {
     let survey = Survey::take(storage, &job.input).await.map_err(refused)?;
     if let Some(validation) = &job.validation {
         let other = Survey::take(storage, &validation.input).await.map_err(refused)?;
@@ -46,7 +51,8 @@ pub async fn against_data(storage: &Storage, job: &JobSpec, registry: &Registry)
             return Err(CommandError::refused(message));
         }
     }
-    let model = build_model(registry, job, &survey.schema.shape).map_err(|error| CommandError::usage(error.message))?;
+    let model = build_model(registry, job, &survey.schema.shape)
+        .map_err(|error| CommandError::usage(error.message))?;
     check_output(storage, job).await?;
     Ok(Checked { model, survey })
 }
@@ -54,7 +60,8 @@ pub async fn against_data(storage: &Storage, job: &JobSpec, registry: &Registry)
 async fn check_output(storage: &Storage, job: &JobSpec) -> Result<(), CommandError> {
     let at = storage.locate(&job.output.path).map_err(refused)?;
     if !job.output.overwrite && storage.exists(&at).await.map_err(refused)? {
-        let message = format!("the output {at} exists already; choose another (--output) or give --overwrite");
+        let message =
+            format!("the output {at} exists already; choose another (--output) or give --overwrite");
         return Err(CommandError::refused(message));
     }
     Ok(())
@@ -73,13 +80,15 @@ pub fn show(args: JobShowArgs, registry: &Registry) -> Result<Exit, CommandError
     let rows: Vec<_> = typed.settings.iter().collect();
     resolve(typed.settings, registry)?;
     let format = typed.format.unwrap_or(args.format);
-    let width = rows.iter().map(|(key, setting)| key.len() + setting.value.to_string().len()).max().unwrap_or(0);
+    let width =
+        rows.iter().map(|(key, setting)| key.len() + setting.value.to_string().len()).max().unwrap_or(0);
     let mut text = String::new();
     let mut results = Results::new();
     for (key, setting) in rows {
         let line = format!("{key} = {}", setting.value);
         text.push_str(&format!("{line:<width$}  # {}\n", setting.origin, width = width.min(60) + 3));
-        let value = serde_json::json!({ "value": setting.value.to_string(), "origin": setting.origin.to_string() });
+        let value =
+            serde_json::json!({ "value": setting.value.to_string(), "origin": setting.origin.to_string() });
         results = match format {
             Format::Json => results.with(&key, value),
             _ => results.with(&key, setting.value.to_string()),
@@ -101,23 +110,20 @@ pub fn defaults(registry: &Registry) -> Result<Exit, CommandError> {
 /// The parameters of everything that is chosen by name, as comments of a job file.
 pub fn component_docs(registry: &Registry) -> String {
     let mut text = String::new();
-    let kinds = [
-        ("model", "name", registry.models().describe()),
-        ("model.layers", "type", registry.layers().describe()),
-        ("loss", "name", registry.losses().describe()),
-        ("optimizer", "name", registry.optimizers().describe()),
-        ("schedule", "name", registry.schedules().describe()),
-    ];
-    for (table, selector, entries) in kinds {
-        for entry in entries {
-            let header = if table == "model.layers" { format!("[[{table}]]") } else { format!("[{table}]") };
-            text.push_str(&format!("# {}\n# {header}\n# {selector} = \"{}\"\n", entry.doc, entry.name));
-            for parameter in entry.params {
-                let (name, default, doc) = (parameter.name, parameter.default, parameter.doc);
-                text.push_str(&format!("# {name} = {default}  # {doc}\n"));
-            }
-            text.push('\n');
-        }
-    }
+    document(&mut text, ("[model]", "name"), registry.models());
+    document(&mut text, ("[[model.layers]]", "type"), registry.layers());
+    document(&mut text, ("[loss]", "name"), registry.losses());
+    document(&mut text, ("[optimizer]", "name"), registry.optimizers());
+    document(&mut text, ("[schedule]", "name"), registry.schedules());
     text
+}
+
+fn document<B: ?Sized>(text: &mut String, (header, selector): (&str, &str), table: &Table<B>) {
+    for entry in table.entries() {
+        text.push_str(&format!("# {}\n# {header}\n# {selector} = \"{}\"\n", entry.doc(), entry.name()));
+        for ParamDoc { name, default, doc } in entry.params() {
+            text.push_str(&format!("# {name} = {default}  # {doc}\n"));
+        }
+        text.push('\n');
+    }
 }

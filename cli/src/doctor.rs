@@ -7,7 +7,7 @@ use crate::job_args;
 use crate::results::print_line;
 use crate::submit::resource;
 use crate::surroundings::{Base, Hadoop, Surroundings};
-use ringspin_data::storage::{Storage, StorageErrorKind, WriteOptions};
+use ringspin_data::storage::{Location, Storage, StorageErrorKind, WriteOptions};
 use ringspin_hadoop::conf::RmService;
 use ringspin_hadoop::yarn::client::YarnClient;
 use ringspin_hadoop::yarn::report::{NodeState, QueueState};
@@ -63,7 +63,11 @@ impl Findings {
 ///
 /// # Errors
 /// stdout can not be written.
-pub async fn doctor(args: DoctorArgs, surroundings: &Surroundings, registry: &Registry) -> Result<Exit, CommandError> {
+pub async fn doctor(
+    args: DoctorArgs,
+    surroundings: &Surroundings,
+    registry: &Registry,
+) -> Result<Exit, CommandError> {
     let mut findings = Findings::default();
     let job = job(&args, registry, &mut findings);
     match surroundings.require_hadoop(args.cluster.hadoop_conf_dir.as_deref()) {
@@ -73,7 +77,8 @@ pub async fn doctor(args: DoctorArgs, surroundings: &Surroundings, registry: &Re
     let broken = findings.0.iter().any(|finding| finding.verdict == Verdict::Broken);
     match args.format {
         Format::Json => {
-            let text = serde_json::to_string(&findings.0).map_err(|error| CommandError::internal(error.to_string()))?;
+            let text = serde_json::to_string(&findings.0)
+                .map_err(|error| CommandError::internal(error.to_string()))?;
             print_line(&text)?;
         }
         _ => {
@@ -143,7 +148,7 @@ async fn hdfs(hadoop: &Hadoop, storage: &Storage, findings: &mut Findings) {
         Ok(home) => home,
         Err(error) => return findings.broken("HDFS", error.message),
     };
-    let root = match storage.stat(&home.root()).await {
+    let root = match storage.stat(&root(home.clone())).await {
         Ok(root) => root,
         Err(error) => return findings.broken("HDFS", error.to_string()),
     };
@@ -151,7 +156,10 @@ async fn hdfs(hadoop: &Hadoop, storage: &Storage, findings: &mut Findings) {
     match storage.stat(&home).await {
         Ok(_) => {}
         Err(error) if error.kind == StorageErrorKind::NotFound => {
-            let advice = format!("{home} does not exist; have it made: hdfs dfs -mkdir {home} && hdfs dfs -chown {} {home}", hadoop.user);
+            let advice = format!(
+                "{home} does not exist; have it made: hdfs dfs -mkdir {home} && hdfs dfs -chown {} {home}",
+                hadoop.user
+            );
             return findings.broken("home folder", advice);
         }
         Err(error) => return findings.broken("home folder", error.to_string()),
@@ -163,6 +171,14 @@ async fn hdfs(hadoop: &Hadoop, storage: &Storage, findings: &mut Findings) {
         Err(error) => findings.broken("staging folder", error.to_string()),
     }
     let _ = storage.delete(&trial, false).await;
+}
+
+/// The root of the file system that a location is in.
+fn root(mut at: Location) -> Location {
+    while let Some(above) = at.parent() {
+        at = above;
+    }
+    at
 }
 
 async fn data(storage: &Storage, job: &JobSpec, registry: &Registry, findings: &mut Findings) {
@@ -198,9 +214,14 @@ async fn yarn_side(hadoop: &Hadoop, yarn: &YarnClient, job: Option<&JobSpec>, fi
     let name = job.map_or("default", |job| job.yarn.queue.as_str());
     match yarn.queue(name).await {
         Ok(queue) if queue.state == QueueState::Running && queue.children.is_empty() => {
-            findings.ok("queue", format!("{name} takes applications, {:.0} % used", queue.current_capacity * 100.0));
+            findings.ok(
+                "queue",
+                format!("{name} takes applications, {:.0} % used", queue.current_capacity * 100.0),
+            );
         }
-        Ok(queue) if queue.children.is_empty() => findings.broken("queue", format!("{name} is {}", queue.state)),
+        Ok(queue) if queue.children.is_empty() => {
+            findings.broken("queue", format!("{name} is {}", queue.state))
+        }
         Ok(_) => findings.broken("queue", format!("{name} is no leaf queue; choose one below it")),
         Err(error) => findings.broken("queue", format!("{name} (yarn.queue): {error}")),
     }
@@ -215,21 +236,36 @@ async fn yarn_side(hadoop: &Hadoop, yarn: &YarnClient, job: Option<&JobSpec>, fi
     clock(hadoop, findings).await;
 }
 
-/// This machine's clock against the ResourceManager's, by its web service's Date header.
+/// The time on a Hadoop daemon's machine, by the start and the age of its JVM.
+async fn clock_ms(web: &WebClient, address: &str) -> Result<u64, String> {
+    let answer =
+        web.json(address, "/jmx?qry=java.lang:type=Runtime").await.map_err(|error| error.to_string())?;
+    let number = |name: &str| answer["beans"][0][name].as_u64();
+    match (number("StartTime"), number("Uptime")) {
+        (Some(start), Some(age)) => Ok(start + age),
+        _ => Err("its /jmx does not tell when it was started".into()),
+    }
+}
+
+/// This machine's clock against the ResourceManager's.
 async fn clock(hadoop: &Hadoop, findings: &mut Findings) {
     let address = hadoop.rm(RmService::Web).ok().and_then(|addresses| addresses.into_iter().next());
     let web = WebClient::new(None, WEB_TIMEOUT).ok();
     let (Some(address), Some(web)) = (address, web) else {
         return findings.warn("clocks", "the ResourceManager's web address is not known");
     };
-    match web.clock_ms(&address).await {
+    match clock_ms(&web, &address).await {
         Ok(theirs_ms) => {
-            let ours_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+            let ours_ms =
+                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
             let apart = Duration::from_millis(ours_ms.abs_diff(theirs_ms));
             match apart {
                 apart if apart > CLOCK_LIMIT => findings.broken(
                     "clocks",
-                    format!("this machine and the ResourceManager are {:.0} s apart; synchronise them (NTP)", apart.as_secs_f64()),
+                    format!(
+                        "this machine and the ResourceManager are {:.0} s apart; synchronise them (NTP)",
+                        apart.as_secs_f64()
+                    ),
                 ),
                 apart => findings.ok("clocks", format!("{:.1} s apart", apart.as_secs_f64())),
             }

@@ -54,7 +54,8 @@ pub async fn follow(submitted: &Submitted, progress: &mut Progress) -> Result<Fo
     let mut last: Option<Status> = None;
     let mut said = String::new();
     loop {
-        let report = submitted.yarn.report(submitted.application).await.map_err(|error| lost(submitted, &error))?;
+        let report =
+            submitted.yarn.report(submitted.application).await.map_err(|error| lost(submitted, &error))?;
         if report.state.is_final() {
             while let Ok(status) = pushed.try_recv() {
                 last = Some(status);

@@ -32,7 +32,9 @@ pub fn application(text: &str) -> Result<ApplicationId, CommandError> {
 
 fn asked(error: YarnError) -> CommandError {
     match error {
-        YarnError::NotFound(id) => CommandError::refused(format!("{id}: the ResourceManager does not know it")),
+        YarnError::NotFound(id) => {
+            CommandError::refused(format!("{id}: the ResourceManager does not know it"))
+        }
         error => yarn_error(error),
     }
 }
@@ -78,7 +80,13 @@ async fn page(hadoop: &Hadoop, id: ApplicationId) -> Option<Status> {
 fn summary(report: &ApplicationReport) -> String {
     let mut text = format!(
         "{}  {}\nuser {}, queue {}\nstate {}, final status {}, {:.0} % done\n",
-        report.id, report.name, report.user, report.queue, report.state, report.final_status, report.progress * 100.0
+        report.id,
+        report.name,
+        report.user,
+        report.queue,
+        report.state,
+        report.final_status,
+        report.progress * 100.0
     );
     if !report.tracking_url.is_empty() {
         text.push_str(&format!("page {}\n", report.tracking_url));
@@ -92,7 +100,10 @@ fn summary(report: &ApplicationReport) -> String {
 fn page_text(status: &Status) -> String {
     let mut text = format!("{}\n", status.message);
     if status.steps > 0 {
-        text.push_str(&format!("step {} of {}, {:.0} records/s\n", status.step, status.steps, status.records_per_second));
+        text.push_str(&format!(
+            "step {} of {}, {:.0} records/s\n",
+            status.step, status.steps, status.records_per_second
+        ));
     }
     for (name, metrics) in [("training", status.training), ("validation", status.validation)] {
         if let Some(metrics) = metrics {
@@ -136,7 +147,15 @@ pub async fn list(args: ListArgs, surroundings: &Surroundings) -> Result<Exit, C
     match args.format {
         Format::Text => {
             let rows: Vec<String> = reports.iter().map(row).collect();
-            print_line(&format!("{:<34} {:<10} {:<10} {:>5}  {:<12} NAME\n{}", "APPLICATION", "STATE", "FINAL", "DONE", "USER", rows.join("\n")))?;
+            print_line(&format!(
+                "{:<34} {:<10} {:<10} {:>5}  {:<12} NAME\n{}",
+                "APPLICATION",
+                "STATE",
+                "FINAL",
+                "DONE",
+                "USER",
+                rows.join("\n")
+            ))?;
         }
         Format::Json => {
             let all: Vec<serde_json::Value> = reports

@@ -62,8 +62,11 @@ fn flags(args: &JobArgs, settings: &mut Settings) -> Result<(), CommandError> {
             settings.flag(flag, key, Value::Int(value));
         }
     }
-    let lists =
-        [("--tag", "yarn.tags", &args.tags), ("--files", "yarn.files", &args.files), ("--archives", "yarn.archives", &args.archives)];
+    let lists = [
+        ("--tag", "yarn.tags", &args.tags),
+        ("--files", "yarn.files", &args.files),
+        ("--archives", "yarn.archives", &args.archives),
+    ];
     for (flag, key, values) in lists {
         if !values.is_empty() {
             settings.flag(flag, key, Value::List(values.iter().cloned().map(Value::Text).collect()));
@@ -76,7 +79,9 @@ fn flags(args: &JobArgs, settings: &mut Settings) -> Result<(), CommandError> {
         let (min, max) = workers.split_once("..").unwrap_or((workers, workers));
         let number = |text: &str| {
             text.trim().parse::<u32>().ok().filter(|n| *n > 0).ok_or_else(|| {
-                CommandError::usage(format!("--workers {workers}: expected a number of at least 1, or MIN..MAX"))
+                CommandError::usage(format!(
+                    "--workers {workers}: expected a number of at least 1, or MIN..MAX"
+                ))
             })
         };
         settings.flag("--workers", "workers.min", Value::Int(number(min)?.into()));

@@ -136,7 +136,9 @@ impl View<'_> {
         mut report: ApplicationReport,
     ) -> Result<Exit, CommandError> {
         let begun = Instant::now();
-        let running = |logs: Option<LogAggregation>| matches!(logs, Some(LogAggregation::NotStart | LogAggregation::Running));
+        let running = |logs: Option<LogAggregation>| {
+            matches!(logs, Some(LogAggregation::NotStart | LogAggregation::Running))
+        };
         while running(report.logs) && begun.elapsed() < AGGREGATION_WAIT {
             tokio::time::sleep(FOLLOW_INTERVAL).await;
             report = self.yarn.report(self.id).await.map_err(yarn_error)?;
@@ -162,7 +164,8 @@ impl View<'_> {
     async fn print_folder(&self, storage: &Storage, files: Vec<FileStatus>) -> Result<Exit, CommandError> {
         for file in files {
             let Some(node) = NodeFile::from_name(file.location.name()) else { continue };
-            let (storage, args) = (storage.clone(), (self.args.container.clone(), self.args.file.clone(), self.args.tail));
+            let (storage, args) =
+                (storage.clone(), (self.args.container.clone(), self.args.file.clone(), self.args.tail));
             // The parser reads synchronously; it gets a thread that may wait.
             let printed = tokio::task::spawn_blocking(move || print_file(&storage, &file, &node.host, args));
             printed.await.map_err(|error| CommandError::internal(error.to_string()))??;
@@ -196,13 +199,16 @@ fn print_file(
     });
     match visited {
         Ok(_) => Ok(()),
-        Err(ringspin_hadoop::logs::LogError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(ringspin_hadoop::logs::LogError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(())
+        }
         Err(error) => Err(CommandError::refused(format!("{}: {error}", file.location))),
     }
 }
 
 fn node_logs() -> Result<NodeLogs, CommandError> {
-    let web = WebClient::new(None, NODE_TIMEOUT).map_err(|error| CommandError::internal(error.to_string()))?;
+    let web =
+        WebClient::new(None, NODE_TIMEOUT).map_err(|error| CommandError::internal(error.to_string()))?;
     Ok(NodeLogs::new(web))
 }
 

@@ -101,7 +101,8 @@ fn style(template: &str) -> ProgressStyle {
 
 fn training_line(status: &Status) -> String {
     let metrics = status.training.map(|metrics| format!(" {}", describe(&metrics))).unwrap_or_default();
-    let left = status.seconds_left.map(|seconds| format!(", {} left", seconds_text(seconds))).unwrap_or_default();
+    let left =
+        status.seconds_left.map(|seconds| format!(", {} left", seconds_text(seconds))).unwrap_or_default();
     format!(
         "epoch {}/{} step {}/{}{metrics}, {:.0} records/s{left}",
         (status.epoch + 1).min(status.epochs),

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn properties_are_read_back_by_java() {
-        let results = Results::new().with("path", "C:\\x").with("why", "a\nb = c").with("n", 7).with("s", " x");
+        let results =
+            Results::new().with("path", "C:\\x").with("why", "a\nb = c").with("n", 7).with("s", " x");
         assert_eq!(results.properties(), "path=C:\\\\x\nwhy=a\\nb = c\nn=7\ns=\\ x");
     }
 }

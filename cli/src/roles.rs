@@ -6,11 +6,11 @@ use crate::exit::{CommandError, Exit};
 use crate::submit::{environment, resource};
 use crate::surroundings::Surroundings;
 use ringspin_am::bundle::{Bundle, SECRET_ALIAS};
-use ringspin_am::worker_arguments;
 use ringspin_am::machine::{Event, Job};
 use ringspin_am::planner::Planner;
 use ringspin_am::run::{Attempt, Cluster, event_channel, now_ms};
 use ringspin_am::web::Access;
+use ringspin_am::worker_arguments;
 use ringspin_am::yarn::{YarnCluster, YarnOptions};
 use ringspin_container::WorkerOptions;
 use ringspin_container::link::AmAddress;
@@ -22,9 +22,9 @@ use ringspin_hadoop::credentials::{Credentials, FileVersion, kind};
 use ringspin_hadoop::ids::ContainerId;
 use ringspin_hadoop::ipc::{IpcOptions, RetryPolicy};
 use ringspin_hadoop::yarn::am::{Pace, Registration, RmEndpoint};
-use ringspin_hadoop::yarn::nm::NmOptions;
 use ringspin_hadoop::yarn::command::Command;
 use ringspin_hadoop::yarn::launch::LaunchContext;
+use ringspin_hadoop::yarn::nm::NmOptions;
 use ringspin_job::JobSecret;
 use ringspin_nn::Registry;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -35,6 +35,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// A bundle is some kilobytes of job and some hundred of configuration.
 const MAX_BUNDLE_BYTES: u64 = 64 << 20;
 /// How long a ResourceManager may be away while a job runs: longer than a restart and a failover.
+/// `yarn.am.liveness-monitor.expiry-interval-ms` where nobody set it (600 s in Hadoop 3.3, 900 s since).
+const AM_EXPIRY: Duration = Duration::from_secs(600);
 const RM_AWAY: Duration = Duration::from_secs(15 * 60);
 
 /// `ringspin am`.
@@ -58,7 +60,7 @@ pub async fn am(args: &AmArgs, surroundings: &Surroundings) -> Result<Exit, Comm
     let (door_port, page_port) = (port(&door)?, port(&page)?);
     let (sender, receiver) = event_channel();
     let am_address = format!("{host}:{door_port}");
-    let storage = storage(&bundle, &format!("{application}_{}", attempt.attempt));
+    let storage = storage(&bundle, &credentials, &format!("{application}_{}", attempt.attempt));
     let options = YarnOptions {
         endpoint: endpoint(&conf, &credentials)?,
         attempt,
@@ -81,8 +83,7 @@ pub async fn am(args: &AmArgs, surroundings: &Surroundings) -> Result<Exit, Comm
     let mut marks = bundle.marks.clone();
     marks.push(("ApplicationMaster started".into(), begun_ms));
     let attempt_number = attempt.attempt.unsigned_abs();
-    let cluster_conf = Some((conf, bundle.user.clone()));
-    let planner = Planner::new(storage.clone(), bundle.job.clone(), &application, attempt_number, cluster_conf);
+    let planner = Planner::new(storage.clone(), bundle.job.clone(), &application, attempt_number);
     let context = JobContext {
         job: serde_json::to_string(&bundle.job).map_err(|error| CommandError::internal(error.to_string()))?,
         application: application.clone(),
@@ -110,7 +111,8 @@ pub async fn am(args: &AmArgs, surroundings: &Surroundings) -> Result<Exit, Comm
 }
 
 fn read_bundle(args: &AmArgs) -> Result<Bundle, CommandError> {
-    let wrong = |error: &dyn std::fmt::Display| CommandError::internal(format!("{}: {error}", args.job.display()));
+    let wrong =
+        |error: &dyn std::fmt::Display| CommandError::internal(format!("{}: {error}", args.job.display()));
     let size = std::fs::metadata(&args.job).map_err(|error| wrong(&error))?.len();
     if size > MAX_BUNDLE_BYTES {
         return Err(wrong(&format!("{size} bytes, limit {MAX_BUNDLE_BYTES}")));
@@ -120,11 +122,13 @@ fn read_bundle(args: &AmArgs) -> Result<Bundle, CommandError> {
 }
 
 fn secret(credentials: &Credentials) -> Result<JobSecret, CommandError> {
-    credentials
-        .secret(SECRET_ALIAS)
-        .and_then(|bytes| bytes.try_into().ok())
-        .map(JobSecret::new)
-        .ok_or_else(|| CommandError::internal("the credentials hold no secret of a job; start jobs with `ringspin train`"))
+    credentials.secret(SECRET_ALIAS).and_then(|bytes| bytes.try_into().ok()).map(JobSecret::new).ok_or_else(
+        || {
+            CommandError::internal(
+                "the credentials hold no secret of a job; start jobs with `ringspin train`",
+            )
+        },
+    )
 }
 
 fn variable<'a>(surroundings: &'a Surroundings, name: &str) -> Result<&'a str, CommandError> {
@@ -154,8 +158,9 @@ fn endpoint(conf: &Configuration, credentials: &Credentials) -> Result<RmEndpoin
 
 fn pace(conf: &Configuration) -> Result<Pace, CommandError> {
     let expiry = conf
-        .get_time("yarn.am.liveness-monitor.expiry-interval-ms", TimeUnit::Millis, Duration::from_secs(600))
-        .map_err(internal)?;
+        .get_time("yarn.am.liveness-monitor.expiry-interval-ms", TimeUnit::Millis, Some(AM_EXPIRY))
+        .map_err(internal)?
+        .unwrap_or(AM_EXPIRY);
     let pace = Pace::default();
     Ok(Pace { calm: pace.calm.min(expiry / 3), ..pace })
 }
@@ -164,7 +169,8 @@ fn pace(conf: &Configuration) -> Result<Pace, CommandError> {
 fn worker_launch(bundle: &Bundle, credentials: &Credentials) -> Result<LaunchContext, CommandError> {
     let mut shared = credentials.clone();
     shared.tokens.retain(|_, token| token.kind == kind::HDFS);
-    let mut launch = LaunchContext::new(Command::new("./ringspin")).tokens(shared.to_bytes(FileVersion::V0));
+    let mut launch =
+        LaunchContext::new(Command::new("./ringspin")).tokens(shared.to_bytes(FileVersion::Writable));
     for (link, file) in &bundle.resources {
         launch = launch.resource(link, file.to_resource().map_err(CommandError::internal)?);
     }
@@ -174,10 +180,10 @@ fn worker_launch(bundle: &Bundle, credentials: &Credentials) -> Result<LaunchCon
     Ok(launch)
 }
 
-fn storage(bundle: &Bundle, writer: &str) -> Storage {
+fn storage(bundle: &Bundle, credentials: &Credentials, writer: &str) -> Storage {
     Storage::new(StorageOptions {
         base: bundle.staging.clone(),
-        hdfs: Some(bundle.hdfs()),
+        hdfs: Some(bundle.hdfs(credentials.clone())),
         policy: StoragePolicy { call_timeout: bundle.job.network.rpc_timeout, ..StoragePolicy::default() },
         writer: writer.into(),
     })
@@ -188,11 +194,17 @@ fn access(conf: &Configuration, surroundings: &Surroundings) -> Result<Access, C
     let urls = conf.rm_web_urls().map_err(internal)?;
     let mut hosts: Vec<String> =
         urls.iter().filter_map(|url| url.split_once("://")).map(|(_, address)| address.to_string()).collect();
-    if let Some(proxy) = conf.get("yarn.web-proxy.address").map_err(internal)?.filter(|proxy| !proxy.is_empty()) {
+    if let Some(proxy) =
+        conf.get("yarn.web-proxy.address").map_err(internal)?.filter(|proxy| !proxy.is_empty())
+    {
         hosts.insert(0, proxy);
     }
-    let proxies: Vec<IpAddr> =
-        hosts.iter().filter_map(|host| host.to_socket_addrs().ok()).flatten().map(|address| address.ip()).collect();
+    let proxies: Vec<IpAddr> = hosts
+        .iter()
+        .filter_map(|host| host.to_socket_addrs().ok())
+        .flatten()
+        .map(|address| address.ip())
+        .collect();
     let base = surroundings.variable("APPLICATION_WEB_PROXY_BASE").unwrap_or_default();
     let proof: [u8; 16] = ringspin_am::random_bytes();
     Ok(Access {
@@ -203,7 +215,8 @@ fn access(conf: &Configuration, surroundings: &Surroundings) -> Result<Access, C
 }
 
 fn kill_on_signal(events: tokio::sync::mpsc::Sender<Event>) -> Result<(), CommandError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| CommandError::internal(error.to_string()))?;
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| CommandError::internal(error.to_string()))?;
     tokio::spawn(async move {
         if terminate.recv().await.is_some() {
             let _ = events.send(Event::KillRequested("the ApplicationMaster got SIGTERM".into())).await;
@@ -213,11 +226,16 @@ fn kill_on_signal(events: tokio::sync::mpsc::Sender<Event>) -> Result<(), Comman
 }
 
 async fn listen() -> Result<TcpListener, CommandError> {
-    TcpListener::bind("0.0.0.0:0").await.map_err(|error| CommandError::internal(format!("no port to listen on: {error}")))
+    TcpListener::bind("0.0.0.0:0")
+        .await
+        .map_err(|error| CommandError::internal(format!("no port to listen on: {error}")))
 }
 
 fn port(listener: &TcpListener) -> Result<u16, CommandError> {
-    listener.local_addr().map(|address| address.port()).map_err(|error| CommandError::internal(error.to_string()))
+    listener
+        .local_addr()
+        .map(|address| address.port())
+        .map_err(|error| CommandError::internal(error.to_string()))
 }
 
 fn internal(error: impl std::fmt::Display) -> CommandError {
@@ -228,9 +246,15 @@ fn internal(error: impl std::fmt::Display) -> CommandError {
 ///
 /// # Errors
 /// What the ApplicationMaster gives every worker is missing.
-pub fn container(args: ContainerArgs, surroundings: &Surroundings, registry: &Registry) -> Result<i32, CommandError> {
-    let secret = secret(&surroundings.credentials()?)?;
+pub fn container(
+    args: ContainerArgs,
+    surroundings: &Surroundings,
+    registry: &Registry,
+) -> Result<i32, CommandError> {
+    let credentials = surroundings.credentials()?;
+    let secret = secret(&credentials)?;
     let options = WorkerOptions {
+        credentials,
         am: AmAddress { address: args.am, attempt: args.attempt, secret },
         slot: args.slot,
         heartbeat: Duration::from_millis(args.heartbeat_ms),

@@ -59,7 +59,11 @@ pub async fn executable(storage: &Storage, staging: &Location, path: &Path) -> R
 ///
 /// # Errors
 /// It can not be made.
-pub async fn job_folder(storage: &Storage, staging: &Location, application: &str) -> Result<Location, CommandError> {
+pub async fn job_folder(
+    storage: &Storage,
+    staging: &Location,
+    application: &str,
+) -> Result<Location, CommandError> {
     let folder = staging.join(application);
     storage.mkdirs(&folder, PRIVATE_FOLDER).await.map_err(refused)?;
     Ok(folder)

@@ -46,7 +46,9 @@ pub async fn submit(hadoop: &Hadoop, storage: &Storage, job: JobSpec) -> Result<
     let yarn = hadoop.yarn()?;
     let staging = match job.yarn.staging.as_str() {
         "" => hadoop.home()?.join(STAGING),
-        folder => storage.locate(folder).map_err(|error| CommandError::usage(format!("yarn.staging: {error}")))?,
+        folder => {
+            storage.locate(folder).map_err(|error| CommandError::usage(format!("yarn.staging: {error}")))?
+        }
     };
     let executable = std::env::current_exe()
         .map_err(|error| CommandError::internal(format!("this executable can not be found: {error}")))?;
@@ -107,7 +109,9 @@ async fn prepare(
         for text in list {
             let (link, file) = staging::user_file(storage, folder, text, archive).await?;
             if resources.insert(link.clone(), file).is_some() {
-                return Err(CommandError::usage(format!("{text}: two files would be called {link} in the container")));
+                return Err(CommandError::usage(format!(
+                    "{text}: two files would be called {link} in the container"
+                )));
             }
         }
     }
@@ -122,10 +126,11 @@ async fn prepare(
     };
     let text = serde_json::to_vec(&bundle).map_err(|error| CommandError::internal(error.to_string()))?;
     let bundle = staging::small_file(storage, folder, BUNDLE, text).await?;
-    let mut launch = LaunchContext::new(Command::new(format!("./{EXECUTABLE}")).args(["am", "--job", BUNDLE]))
-        .resource(EXECUTABLE, executable.to_resource().map_err(CommandError::internal)?)
-        .resource(BUNDLE, bundle.to_resource().map_err(CommandError::internal)?)
-        .tokens(credentials(&hadoop.credentials, &submitted.secret).to_bytes(FileVersion::V0));
+    let mut launch =
+        LaunchContext::new(Command::new(format!("./{EXECUTABLE}")).args(["am", "--job", BUNDLE]))
+            .resource(EXECUTABLE, executable.to_resource().map_err(CommandError::internal)?)
+            .resource(BUNDLE, bundle.to_resource().map_err(CommandError::internal)?)
+            .tokens(credentials(&hadoop.credentials, &submitted.secret).to_bytes(FileVersion::Writable));
     for (name, value) in environment(&hadoop.user, &job) {
         launch = launch.variable(name, value);
     }
@@ -162,7 +167,10 @@ fn credentials(given: &Credentials, secret: &JobSecret) -> Credentials {
 
 /// A container as YARN counts: whole MiB.
 pub fn resource(container: &ContainerSpec) -> Resource {
-    Resource::new(container.memory_bytes.div_ceil(1 << 20), u32::try_from(container.vcores).unwrap_or(u32::MAX))
+    Resource::new(
+        container.memory_bytes.div_ceil(1 << 20),
+        u32::try_from(container.vcores).unwrap_or(u32::MAX),
+    )
 }
 
 fn check_size(new: &NewApplication, job: &JobSpec) -> Result<(), CommandError> {
@@ -171,7 +179,8 @@ fn check_size(new: &NewApplication, job: &JobSpec) -> Result<(), CommandError> {
         ("the ApplicationMaster", "am.memory, am.vcores", &job.am),
     ] {
         if let Some(excess) = resource(container).exceeds(&new.maximum) {
-            let message = format!("the cluster's largest container is too small for {what} ({keys}): {excess}");
+            let message =
+                format!("the cluster's largest container is too small for {what} ({keys}): {excess}");
             return Err(CommandError::refused(message));
         }
     }
@@ -184,7 +193,10 @@ async fn check_queue(yarn: &YarnClient, job: &JobSpec) -> Result<(), CommandErro
         Ok(queue) if queue.children.is_empty() => Ok(()),
         Ok(queue) => {
             let leaves: Vec<&str> = queue.children.iter().map(|child| child.name.as_str()).collect();
-            let message = format!("queue {name} (yarn.queue) takes no applications itself; below it are: {}", leaves.join(", "));
+            let message = format!(
+                "queue {name} (yarn.queue) takes no applications itself; below it are: {}",
+                leaves.join(", ")
+            );
             Err(CommandError::refused(message))
         }
         // Only the capacity scheduler answers for every queue; the submission decides.

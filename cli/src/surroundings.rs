@@ -57,7 +57,11 @@ impl Surroundings {
     pub fn hadoop(&self, flag: Option<&Path>) -> Result<Option<Hadoop>, CommandError> {
         let folders: Vec<PathBuf> = match flag {
             Some(folder) => vec![folder.to_path_buf()],
-            None => ["YARN_CONF_DIR", "HADOOP_CONF_DIR"].iter().filter_map(|name| self.variable(name)).map(PathBuf::from).collect(),
+            None => ["YARN_CONF_DIR", "HADOOP_CONF_DIR"]
+                .iter()
+                .filter_map(|name| self.variable(name))
+                .map(PathBuf::from)
+                .collect(),
         };
         if folders.is_empty() {
             return Ok(None);
@@ -93,12 +97,11 @@ impl Surroundings {
     /// # Errors
     /// The file can not be read or is no credentials file.
     pub fn credentials(&self) -> Result<Credentials, CommandError> {
-        let Some(path) = self.variable("HADOOP_TOKEN_FILE_LOCATION") else { return Ok(Credentials::default()) };
-        let wrong = |error: &dyn std::fmt::Display| {
-            CommandError::usage(format!("HADOOP_TOKEN_FILE_LOCATION={path}: {error}"))
+        let Some(path) = self.variable("HADOOP_TOKEN_FILE_LOCATION") else {
+            return Ok(Credentials::default());
         };
-        let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
-        Credentials::read(&bytes).map_err(|error| wrong(&error))
+        Credentials::read(Path::new(path))
+            .map_err(|error| CommandError::usage(format!("HADOOP_TOKEN_FILE_LOCATION: {error}")))
     }
 
     /// Files of this machine and, with `hadoop`, of its cluster. Plain paths are this machine's.
@@ -155,7 +158,11 @@ pub struct Hadoop {
 impl Hadoop {
     /// What the HDFS client needs.
     pub fn hdfs(&self) -> HdfsOptions {
-        HdfsOptions { config: self.conf.resolved(), user: self.user.clone() }
+        HdfsOptions {
+            conf: self.conf.clone(),
+            user: self.user.clone(),
+            credentials: self.credentials.clone(),
+        }
     }
 
     /// The user's home in the default file system.

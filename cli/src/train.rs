@@ -48,14 +48,20 @@ fn master(text: &str) -> Result<Master, CommandError> {
         .and_then(|rest| rest.strip_suffix(']')?.parse().ok())
         .filter(|threads| *threads > 0)
         .map(Master::Local)
-        .ok_or_else(|| CommandError::usage(format!("--master {text}: expected local, local[N], local[*] or yarn")))
+        .ok_or_else(|| {
+            CommandError::usage(format!("--master {text}: expected local, local[N], local[*] or yarn"))
+        })
 }
 
 /// `ringspin train`.
 ///
 /// # Errors
 /// The job is wrong, can not be started, or nobody answers about it any more.
-pub async fn train(args: TrainArgs, surroundings: &Surroundings, registry: &Registry) -> Result<Exit, CommandError> {
+pub async fn train(
+    args: TrainArgs,
+    surroundings: &Surroundings,
+    registry: &Registry,
+) -> Result<Exit, CommandError> {
     let master = master(&args.master)?;
     if args.detach && master != Master::Yarn {
         return Err(CommandError::usage("--detach needs --master yarn: a local job ends with its command"));
@@ -176,12 +182,12 @@ async fn local(
     let context = JobContext {
         job: serde_json::to_string(&job).map_err(internal)?,
         application: application.clone(),
-        hadoop: hadoop.map(|hadoop| hadoop.conf.resolved().into_iter().filter(|(key, _)| may_travel(key)).collect()),
+        hadoop: hadoop
+            .map(|hadoop| hadoop.conf.resolved().into_iter().filter(|(key, _)| may_travel(key)).collect()),
         user: surroundings.user.clone(),
     };
-    let conf = hadoop.map(|hadoop| (hadoop.conf.clone(), hadoop.user.clone()));
     let attempt = Attempt {
-        planner: Planner::new(storage, job.clone(), &application, 1, conf),
+        planner: Planner::new(storage, job.clone(), &application, 1),
         job: Job { context, spec: job },
         attempt: 1,
         secret,
@@ -230,7 +236,8 @@ fn conclude(
         .with_some("accuracy", validation.and_then(|metrics| metrics.top1))
         .with_some("output", (exit == Exit::Success).then_some(output.as_str()))
         .with_some("diagnostics", (exit != Exit::Success).then_some(cause.as_str()));
-    let measured = validation.map(|metrics| format!(" (validation {})", describe(&metrics))).unwrap_or_default();
+    let measured =
+        validation.map(|metrics| format!(" (validation {})", describe(&metrics))).unwrap_or_default();
     let text = match exit {
         Exit::Success => format!("The model is in {output}{measured}"),
         _ => String::new(),
@@ -238,7 +245,11 @@ fn conclude(
     if !(text.is_empty() && format == Format::Text) {
         results.print(format, &text)?;
     }
-    if exit == Exit::Success { Ok(exit) } else { Err(CommandError::new(exit, format!("the job has {}: {cause}", word.to_lowercase()))) }
+    if exit == Exit::Success {
+        Ok(exit)
+    } else {
+        Err(CommandError::new(exit, format!("the job has {}: {cause}", word.to_lowercase())))
+    }
 }
 
 /// How the start went, from the first mark on.
@@ -246,14 +257,18 @@ fn timeline(status: &Status) -> String {
     let mut marks = status.marks.clone();
     marks.sort_by_key(|mark| mark.at_ms);
     let Some(begun_ms) = marks.first().map(|mark| mark.at_ms) else { return String::new() };
-    let times: Vec<String> =
-        marks.iter().skip(1).map(|mark| format!("{} {:.2} s", mark.what, (mark.at_ms - begun_ms) as f64 / 1e3)).collect();
+    let times: Vec<String> = marks
+        .iter()
+        .skip(1)
+        .map(|mark| format!("{} {:.2} s", mark.what, (mark.at_ms - begun_ms) as f64 / 1e3))
+        .collect();
     format!("Start: {}", times.join(", "))
 }
 
 /// SIGINT or SIGTERM, by name.
 async fn interrupted() -> &'static str {
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+    let signals =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else {
         return std::future::pending().await;
     };
@@ -274,7 +289,8 @@ struct WorkFolder {
 impl WorkFolder {
     fn new() -> Result<Self, CommandError> {
         let folder = tempfile::Builder::new().prefix("ringspin_").tempdir().map_err(internal)?;
-        let name = folder.path().file_name().and_then(|name| name.to_str()).unwrap_or("ringspin_local").to_string();
+        let name =
+            folder.path().file_name().and_then(|name| name.to_str()).unwrap_or("ringspin_local").to_string();
         Ok(WorkFolder { path: folder.path().to_path_buf(), name, folder: Some(folder) })
     }
 
@@ -285,10 +301,14 @@ impl WorkFolder {
     }
 }
 
-fn write_credentials(surroundings: &Surroundings, path: &Path, secret: &JobSecret) -> Result<(), CommandError> {
+fn write_credentials(
+    surroundings: &Surroundings,
+    path: &Path,
+    secret: &JobSecret,
+) -> Result<(), CommandError> {
     let mut credentials = surroundings.credentials()?;
     credentials.secrets.insert(SECRET_ALIAS.into(), Secret(secret.as_bytes().to_vec()));
-    credentials.write(path, FileVersion::V0).map_err(internal)
+    credentials.write(path, FileVersion::Writable).map_err(internal)
 }
 
 async fn listen() -> Result<TcpListener, CommandError> {

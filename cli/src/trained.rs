@@ -19,12 +19,19 @@ use tokio::runtime::Handle;
 ///
 /// # Errors
 /// The model or the data can not be read, or do not fit each other.
-pub async fn evaluate(args: EvaluateArgs, surroundings: &Surroundings, registry: &Registry) -> Result<Exit, CommandError> {
+pub async fn evaluate(
+    args: EvaluateArgs,
+    surroundings: &Surroundings,
+    registry: &Registry,
+) -> Result<Exit, CommandError> {
     let (storage, loaded, format) =
-        load(&args.model, args.cluster.hadoop_conf_dir.as_deref(), surroundings, registry).await.map(|(s, l)| (s, l, args.format))?;
+        load(&args.model, args.cluster.hadoop_conf_dir.as_deref(), surroundings, registry)
+            .await
+            .map(|(s, l)| (s, l, args.format))?;
     let (input, typed_format, _) = data(&args.job, &loaded, &storage)?;
     let threads = threads(args.threads);
-    let mut inference = Inference::open(&storage, loaded, &input, threads, Handle::current()).await.map_err(refused)?;
+    let mut inference =
+        Inference::open(&storage, loaded, &input, threads, Handle::current()).await.map_err(refused)?;
     let metrics = wait(move || inference.evaluate()).await?;
     let results = Results::new()
         .with("records", metrics.records)
@@ -40,8 +47,13 @@ pub async fn evaluate(args: EvaluateArgs, surroundings: &Surroundings, registry:
 ///
 /// # Errors
 /// As [`evaluate`], or the predictions can not be written.
-pub async fn predict(args: PredictArgs, surroundings: &Surroundings, registry: &Registry) -> Result<Exit, CommandError> {
-    let (storage, loaded) = load(&args.model, args.cluster.hadoop_conf_dir.as_deref(), surroundings, registry).await?;
+pub async fn predict(
+    args: PredictArgs,
+    surroundings: &Surroundings,
+    registry: &Registry,
+) -> Result<Exit, CommandError> {
+    let (storage, loaded) =
+        load(&args.model, args.cluster.hadoop_conf_dir.as_deref(), surroundings, registry).await?;
     let (input, typed_format, output) = data(&args.job, &loaded, &storage)?;
     let Some(path) = output else {
         return Err(CommandError::usage("predict needs a folder for the predictions: --output"));
@@ -67,7 +79,10 @@ pub async fn predict(args: PredictArgs, surroundings: &Surroundings, registry: &
     };
     let target = target.to_string();
     let results = Results::new().with("records", records).with("output", target.as_str());
-    results.print(args.format.or(typed_format).unwrap_or(Format::Text), &format!("{records} predictions are in {target}"))?;
+    results.print(
+        args.format.or(typed_format).unwrap_or(Format::Text),
+        &format!("{records} predictions are in {target}"),
+    )?;
     Ok(Exit::Success)
 }
 
@@ -78,9 +93,11 @@ async fn write(
     threads: usize,
     output: &Output,
 ) -> Result<u64, CommandError> {
-    let mut inference = Inference::open(storage, loaded, input, threads, Handle::current()).await.map_err(refused)?;
+    let mut inference =
+        Inference::open(storage, loaded, input, threads, Handle::current()).await.map_err(refused)?;
     let (parts, mut ready) = tokio::sync::mpsc::channel(2);
-    let predicting = tokio::task::spawn_blocking(move || inference.predict(|part| parts.blocking_send(part).is_ok()));
+    let predicting =
+        tokio::task::spawn_blocking(move || inference.predict(|part| parts.blocking_send(part).is_ok()));
     let mut number = 0;
     while let Some(part) = ready.recv().await {
         output.write(&format!("part-{number:05}.csv"), part).await.map_err(refused)?;
@@ -115,8 +132,8 @@ fn data(
     });
     let job = &loaded.manifest.job;
     let trained = job.validation.as_ref().map_or(&job.input, |validation| &validation.input);
-    let mut input =
-        InputSpec::resolve(typed.settings, trained).map_err(|problems| CommandError::usage(problems.to_string()))?;
+    let mut input = InputSpec::resolve(typed.settings, trained)
+        .map_err(|problems| CommandError::usage(problems.to_string()))?;
     input.path = storage.locate(&input.path).map_err(refused)?.to_string();
     Ok((input, typed.format, output))
 }

@@ -93,8 +93,9 @@ mod tests {
     #[test]
     fn integer_sums_do_not_depend_on_order_or_grouping() {
         let fixed = FixedPoint::new(40, 8);
-        let lanes: Vec<Vec<f32>> =
-            (0..8).map(|lane| (0..100).map(|i| ((lane * 37 + i * 11) as f32).sin() * 1e-3).collect()).collect();
+        let lanes: Vec<Vec<f32>> = (0..8)
+            .map(|lane| (0..100).map(|i| ((lane * 37 + i * 11) as f32).sin() * 1e-3).collect())
+            .collect();
         let sum = |order: &[usize]| {
             let mut sums = vec![0; 100];
             for lane in order {

@@ -26,7 +26,7 @@ const PART_BYTES: usize = 64 << 20;
 pub struct Loaded {
     /// What its files say.
     pub manifest: Manifest,
-    model: Model,
+    model: Arc<Model>,
     params: Vec<f32>,
 }
 
@@ -35,9 +35,13 @@ impl Loaded {
     ///
     /// # Errors
     /// It is not there, damaged, or made of layers that this program does not know.
-    pub async fn read(storage: &Storage, folder: &Location, registry: &Registry) -> Result<Loaded, Misfortune> {
+    pub async fn read(
+        storage: &Storage,
+        folder: &Location,
+        registry: &Registry,
+    ) -> Result<Loaded, Misfortune> {
         let manifest = read_manifest(storage, folder).await?;
-        let model = build_model(registry, &manifest.job, &manifest.input)?;
+        let model = Arc::new(build_model(registry, &manifest.job, &manifest.input)?);
         let params = read_weights(storage, folder, &manifest, &model).await?;
         Ok(Loaded { manifest, model, params })
     }
@@ -48,7 +52,6 @@ pub struct Inference {
     loaded: Loaded,
     reader: Reader,
     steps: u64,
-    team: Team,
     workspace: Workspace,
 }
 
@@ -76,15 +79,17 @@ impl Inference {
             PlanOptions { lanes: 1, batch_size: BATCH, order: Order::Sequential, deal: Deal::FileOrder };
         let plan = Arc::new(Plan::new(&index, &options)?);
         let steps = plan.steps_per_epoch();
-        let data_options = ringspin_data::DatasetOptions { cache_bytes: 0, ..dataset_options(input, &loaded.model) };
+        let data_options =
+            ringspin_data::DatasetOptions { cache_bytes: 0, ..dataset_options(input, &loaded.model) };
         let dataset = Dataset::new(storage.clone(), Arc::new(index), &data_options)?;
         let options = ReaderOptions { prefetch: input.prefetch, end_step: steps };
         let mut reader = Reader::new(runtime, Arc::new(dataset), plan, options);
         reader.hold(0, 0);
-        let team = Team::new(threads)
-            .map_err(|error| Misfortune::new(FailureKind::Environment, format!("compute threads: {error}")))?;
-        let workspace = Workspace::new(&loaded.model, BATCH, &team);
-        Ok(Inference { loaded, reader, steps, team, workspace })
+        let team = Team::new(threads).map_err(|error| {
+            Misfortune::new(FailureKind::Environment, format!("compute threads: {error}"))
+        })?;
+        let workspace = Workspace::new(Arc::clone(&loaded.model), team, BATCH);
+        Ok(Inference { loaded, reader, steps, workspace })
     }
 
     fn next(&mut self) -> Result<Option<Batch>, Misfortune> {
@@ -100,9 +105,12 @@ impl Inference {
         for _ in 0..self.steps {
             let Some(batch) = self.next()? else { break };
             if matches!(batch.targets, formats::Targets::None) {
-                return Err(Misfortune::new(FailureKind::Job, "the data has no labels to compare predictions with"));
+                return Err(Misfortune::new(
+                    FailureKind::Job,
+                    "the data has no labels to compare predictions with",
+                ));
             }
-            let metrics = self.workspace.evaluate(&self.loaded.model, &mut self.team, &self.loaded.params, view(&batch));
+            let metrics = self.workspace.forward(&view(&batch), &self.loaded.params, None);
             sums.count(&metrics);
             self.reader.recycle(batch);
         }
@@ -119,11 +127,14 @@ impl Inference {
         let outputs = self.loaded.model.output().elements();
         let has_classes = matches!(self.loaded.model.targets(), ringspin_nn::TargetKind::Classes { .. });
         let header = header(outputs, has_classes);
+        let mut values = vec![0.0; BATCH * outputs];
         let (mut records, mut part) = (0, header.clone());
         for _ in 0..self.steps {
             let Some(batch) = self.next()? else { break };
-            let unlabelled = BatchView { inputs: &batch.inputs, targets: Targets::None, count: batch.count() };
-            let values = self.workspace.predict(&self.loaded.model, &mut self.team, &self.loaded.params, unlabelled);
+            let unlabelled =
+                BatchView { inputs: &batch.inputs, targets: Targets::None, count: batch.count() };
+            let values = &mut values[..batch.count() * outputs];
+            self.workspace.forward(&unlabelled, &self.loaded.params, Some(&mut *values));
             for (record, values) in batch.records.iter().zip(values.chunks_exact(outputs)) {
                 row(&mut part, *record, values, has_classes);
                 records += 1;

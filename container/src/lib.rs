@@ -20,6 +20,7 @@ use link::{AmAddress, Link, Orders};
 use ringspin_control::messages::{Assignment, FailureKind, JobContext, ToAm, ToWorker, WorkerHello};
 use ringspin_control::{EXIT_ABORTED, EXIT_LOST_AM};
 use ringspin_data::index::{IndexPart, IndexTask, run_task};
+use ringspin_hadoop::credentials::Credentials;
 use ringspin_nn::Registry;
 use ringspin_ring::Abort;
 use std::net::TcpListener;
@@ -41,6 +42,8 @@ pub struct WorkerOptions {
     pub am: AmAddress,
     /// Number of this start.
     pub slot: u64,
+    /// Tokens for HDFS.
+    pub credentials: Credentials,
     /// Between two heartbeats.
     pub heartbeat: Duration,
     /// Silence after which the ApplicationMaster counts as gone.
@@ -91,14 +94,15 @@ async fn work<'scope, 'env>(
         match orders.next().await {
             Ok(ToWorker::Scan { context, tasks }) => {
                 link.pulse.set_state("scanning");
-                match scan(&context, tasks).await {
+                match scan(&context, &options.credentials, tasks).await {
                     Ok(parts) => link.send(ToAm::Scanned(parts)),
                     Err(misfortune) => return last_words(&link, &misfortune).await,
                 }
                 link.pulse.set_state("waiting");
             }
             Ok(ToWorker::Assign(assignment)) => {
-                let part = Part { options: &options, registry, listener: &listener, link: &link, runtime: &runtime };
+                let part =
+                    Part { options: &options, registry, listener: &listener, link: &link, runtime: &runtime };
                 return part.train(*assignment, &mut orders, scope).await;
             }
             Ok(ToWorker::Heartbeat) => {}
@@ -115,7 +119,9 @@ async fn work<'scope, 'env>(
     }
 }
 
-async fn connect(options: &WorkerOptions) -> Result<(Link, Orders, TcpListener), ringspin_control::ControlError> {
+async fn connect(
+    options: &WorkerOptions,
+) -> Result<(Link, Orders, TcpListener), ringspin_control::ControlError> {
     let listener = TcpListener::bind("0.0.0.0:0")?;
     let ring_port = listener.local_addr()?.port();
     let hello = WorkerHello { slot: options.slot, ring_port, pid: std::process::id() };
@@ -124,9 +130,13 @@ async fn connect(options: &WorkerOptions) -> Result<(Link, Orders, TcpListener),
     Ok((link, orders, listener))
 }
 
-async fn scan(context: &JobContext, tasks: Vec<(u32, IndexTask)>) -> Result<Vec<(u32, IndexPart)>, Misfortune> {
+async fn scan(
+    context: &JobContext,
+    credentials: &Credentials,
+    tasks: Vec<(u32, IndexTask)>,
+) -> Result<Vec<(u32, IndexPart)>, Misfortune> {
     let job = train::job(context)?;
-    let storage = storage::open(context, &job, "scan")?;
+    let storage = storage::open(context, &job, credentials, "scan")?;
     let mut parts = Vec::with_capacity(tasks.len());
     for (number, task) in tasks {
         parts.push((number, run_task(&storage, &task).await?));
@@ -173,6 +183,7 @@ impl<'env> Part<'_, 'env> {
             attempt: self.options.am.attempt,
             secret: self.options.am.secret.clone(),
             slot: self.options.slot,
+            credentials: self.options.credentials.clone(),
             link: self.link.clone(),
             runtime: self.runtime.clone(),
             listener,
@@ -184,7 +195,8 @@ impl<'env> Part<'_, 'env> {
             let _ = done.send(result.unwrap_or_else(|panic| Err(panicked(&*panic))));
         });
         if let Err(error) = thread {
-            let misfortune = Misfortune::new(FailureKind::Environment, format!("no training thread: {error}"));
+            let misfortune =
+                Misfortune::new(FailureKind::Environment, format!("no training thread: {error}"));
             return last_words(self.link, &misfortune).await;
         }
         let mut finished = false;
@@ -204,13 +216,13 @@ impl<'env> Part<'_, 'env> {
                     Ok(ToWorker::Abort { reason }) => {
                         tracing::warn!("the ApplicationMaster says to end: {reason}");
                         abort.abort(reason);
-                        return exit(EXIT_ABORTED);
+                        exit(EXIT_ABORTED);
                     }
                     Ok(_) => {}
                     Err(reason) => {
                         tracing::error!("ApplicationMaster lost: {reason}");
                         abort.abort(format!("ApplicationMaster lost: {reason}"));
-                        return exit(EXIT_LOST_AM);
+                        exit(EXIT_LOST_AM);
                     }
                 },
             }

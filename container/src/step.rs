@@ -15,11 +15,13 @@ use ringspin_data::formats::Targets;
 use ringspin_data::plan::Plan;
 use ringspin_data::reader::Batch;
 use ringspin_job::{JobSpec, NumericsMode, Problems};
-use ringspin_nn::optimizers::{Moment, Optimizer, OptimizerState, update};
-use ringspin_nn::schedules::{Progress, Schedule};
-use ringspin_nn::{BatchMetrics, BatchView, Model, RandomKey, Registry, TargetKind, Team, Workspace};
-use ringspin_ring::{Bucket, Reducer};
+use ringspin_nn::{
+    BatchMetrics, BatchView, Model, Moment, Optimizer, OptimizerState, Progress, RandomKey, Registry,
+    Schedule, TargetKind, Team, TrainingPass, Workspace, update,
+};
+use ringspin_ring::{Bucket, Reducer, RingError};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Buckets that the ring may have at once: those of the largest models, and the metrics.
 pub const BUCKETS_UNDER_WAY: usize = 1024;
@@ -54,7 +56,7 @@ impl StepSums {
         self.has_classes = other.has_classes;
     }
 
-    fn count(&mut self, metrics: &BatchMetrics) {
+    pub(crate) fn count(&mut self, metrics: &BatchMetrics) {
         if metrics.loss_sum.is_finite() {
             self.loss += metrics.loss_sum;
         } else {
@@ -78,7 +80,13 @@ impl StepSums {
 
     fn to_integers(self, fixed: FixedPoint) -> Vec<i64> {
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        vec![fixed.of(self.loss), count(self.top1), count(self.top5), count(self.records), count(self.not_finite)]
+        vec![
+            fixed.of(self.loss),
+            count(self.top1),
+            count(self.top5),
+            count(self.records),
+            count(self.not_finite),
+        ]
     }
 
     fn from_integers(integers: &[i64], fixed: FixedPoint, has_classes: bool) -> Self {
@@ -95,25 +103,23 @@ impl StepSums {
 
 /// How gradients are summed over this worker's lanes.
 enum Sums {
-    /// In the gradient buffer itself.
-    Fast,
+    /// In the gradient buffer itself; `travelling` holds the buckets' vectors where there is a ring.
+    Fast { travelling: Vec<Vec<f32>> },
     /// As integers, bucket by bucket.
     Fixed { point: FixedPoint, sums: Vec<Vec<i64>>, lane: Vec<f32> },
 }
 
 /// Everything a step needs, kept between steps.
-pub struct Stepper<'a> {
-    model: &'a Model,
+pub struct Stepper {
+    model: Arc<Model>,
     workspace: Workspace,
-    team: Team,
     optimizer: Box<dyn Optimizer>,
     schedule: Box<dyn Schedule>,
     state: OptimizerState,
     params: Vec<f32>,
     grads: Vec<f32>,
     buckets: Vec<Range<usize>>,
-    /// Vectors that travel: kept, so that a step allocates nothing.
-    travelling: Vec<Vec<f32>>,
+    missing: Vec<usize>,
     sums: Sums,
     reducer: Option<Reducer>,
     seed: u64,
@@ -126,7 +132,7 @@ pub struct Stepper<'a> {
     rate: f64,
 }
 
-impl<'a> Stepper<'a> {
+impl Stepper {
     /// Prepares everything for `job`; `reducer` is absent when this worker is alone.
     ///
     /// # Errors
@@ -134,48 +140,44 @@ impl<'a> Stepper<'a> {
     pub fn new(
         registry: &Registry,
         job: &JobSpec,
-        model: &'a Model,
+        model: Arc<Model>,
         plan: &Plan,
         reducer: Option<Reducer>,
     ) -> Result<Self, Misfortune> {
-        let mut problems = Problems::new();
-        let optimizer = registry.build_optimizer(&job.optimizer, &mut problems);
-        let schedule = registry.build_schedule(&job.schedule, &mut problems);
-        let (Some(optimizer), Some(schedule), true) = (optimizer, schedule, problems.is_empty()) else {
-            return Err(Misfortune::new(FailureKind::Job, problems.to_string()));
-        };
-        let team = Team::new(job.workers.container.vcores)
-            .map_err(|error| Misfortune::new(FailureKind::Environment, format!("compute threads: {error}")))?;
+        let wrong = |problems: Problems| Misfortune::new(FailureKind::Job, problems.to_string());
+        let optimizer = registry.build_optimizer(&job.optimizer).map_err(wrong)?;
+        let schedule = registry.build_schedule(&job.schedule).map_err(wrong)?;
+        let team = Team::new(job.workers.container.vcores).map_err(|error| {
+            Misfortune::new(FailureKind::Environment, format!("compute threads: {error}"))
+        })?;
         let parameters: Vec<Range<usize>> =
             model.parameters().iter().map(|parameter| parameter.range.clone()).collect();
         let bucket_values = usize::try_from(job.network.bucket_bytes / 4).unwrap_or(usize::MAX);
         let buckets = cut(&parameters, bucket_values);
         let count = model.parameter_count();
         let sums = match job.numerics.mode {
-            NumericsMode::Fast => Sums::Fast,
+            NumericsMode::Fast if reducer.is_some() => {
+                Sums::Fast { travelling: buckets.iter().map(|bucket| vec![0.0; bucket.len()]).collect() }
+            }
+            NumericsMode::Fast => Sums::Fast { travelling: Vec::new() },
             NumericsMode::Reproducible => Sums::Fixed {
                 point: FixedPoint::new(job.numerics.fraction_bits, job.lanes),
                 sums: buckets.iter().map(|bucket| vec![0; bucket.len()]).collect(),
                 lane: vec![0.0; count],
             },
         };
-        let travelling = match (&sums, &reducer) {
-            (Sums::Fast, Some(_)) => buckets.iter().map(|bucket| vec![0.0; bucket.len()]).collect(),
-            _ => Vec::new(),
-        };
         // The micro-batches of a step differ by one record at most.
         let records = job.batch_size.div_ceil(job.lanes);
         Ok(Stepper {
-            workspace: Workspace::new(model, records, &team),
-            model,
-            team,
+            workspace: Workspace::new(Arc::clone(&model), team, records),
             state: OptimizerState::new(&*optimizer, count),
             optimizer,
             schedule,
             params: model.initialize(job.seed),
+            model,
             grads: vec![0.0; count],
+            missing: vec![0; buckets.len()],
             buckets,
-            travelling,
             sums,
             reducer,
             seed: job.seed,
@@ -220,10 +222,17 @@ impl<'a> Stepper<'a> {
         if sums.not_finite > 0 && self.stop_on_nan {
             return Err(self.not_finite(&sums));
         }
-        let progress = Progress { step: self.step, steps_per_epoch: self.steps_per_epoch, epochs: self.epochs };
+        let progress =
+            Progress { step: self.step, steps_per_epoch: self.steps_per_epoch, epochs: self.epochs };
         self.rate = self.optimizer.base_rate() * self.schedule.factor(progress);
         let moment = Moment { update: self.step + 1, rate: self.rate, isa: self.workspace.isa() };
-        update(&*self.optimizer, &mut self.team, moment, (&mut self.params, &self.grads), &mut self.state);
+        update(
+            &*self.optimizer,
+            self.workspace.team(),
+            moment,
+            (&mut self.params, &self.grads),
+            &mut self.state,
+        );
         self.step += 1;
         Ok(sums)
     }
@@ -238,51 +247,58 @@ impl<'a> Stepper<'a> {
     fn backward(&mut self, batches: &[Batch], own: &mut StepSums) -> Result<(), Misfortune> {
         let scale = 1.0 / self.step_records() as f32;
         let used: Vec<&Batch> = batches.iter().filter(|batch| batch.count() > 0).collect();
-        let mut out = Outgoing::new(&self.buckets, self.reducer.as_mut(), &mut self.travelling);
+        let mut out = Outgoing::new(&self.buckets, self.reducer.as_mut(), &mut self.missing);
         if let Sums::Fixed { sums, .. } = &mut self.sums {
             sums.iter_mut().for_each(|sums| sums.fill(0));
         }
-        if used.is_empty() {
-            self.grads.fill(0.0);
-            out.complete(0, &self.grads, &mut self.sums);
-        }
         for (i, batch) in used.iter().enumerate() {
             let last = i + 1 == used.len();
-            let view = view(batch);
-            let key = RandomKey { seed: self.seed, step: self.step, lane: batch.lane as u32 };
+            out.begin_lane();
+            let mut training = TrainingPass {
+                params: &self.params,
+                scale,
+                key: RandomKey { seed: self.seed, step: self.step, lane: batch.lane as u32 },
+                accumulate: i > 0,
+            };
             let metrics = match &mut self.sums {
-                Sums::Fast => {
-                    let mut ready = |range: Range<usize>, grads: &[f32]| {
-                        if last {
-                            out.ready_fast(range.start, grads);
+                Sums::Fast { travelling } => {
+                    let mut ready = |range: Range<usize>, values: &[f32]| {
+                        if last && !travelling.is_empty() {
+                            out.spread(range, values, |bucket, at, values| {
+                                travelling[bucket][at..at + values.len()].copy_from_slice(values);
+                            });
+                            out.send(|bucket| std::mem::take(&mut travelling[bucket]));
                         }
                     };
-                    self.workspace.forward_backward(
-                        self.model,
-                        &mut self.team,
-                        (&self.params, &mut self.grads),
-                        view,
-                        (scale, key),
-                        i > 0,
-                        &mut ready,
-                    )
+                    self.workspace.forward_backward(&view(batch), &training, &mut self.grads, &mut ready)
                 }
                 Sums::Fixed { point, sums, lane } => {
-                    let mut ready = |range: Range<usize>, grads: &[f32]| {
-                        own.not_finite += out.add_fixed(*point, sums, range.start, grads, last);
+                    training.accumulate = false;
+                    let mut ready = |range: Range<usize>, values: &[f32]| {
+                        out.spread(range, values, |bucket, at, values| {
+                            own.not_finite +=
+                                point.add(&mut sums[bucket][at..at + values.len()], values) as u64;
+                        });
+                        if last {
+                            out.send(|bucket| std::mem::take(&mut sums[bucket]));
+                        }
                     };
-                    self.workspace.forward_backward(
-                        self.model,
-                        &mut self.team,
-                        (&self.params, lane),
-                        view,
-                        (scale, key),
-                        false,
-                        &mut ready,
-                    )
+                    self.workspace.forward_backward(&view(batch), &training, lane, &mut ready)
                 }
             };
             own.count(&metrics);
+        }
+        if used.is_empty() {
+            // None of this worker's lanes has a record in this step: it adds nothing, but takes part.
+            self.grads.fill(0.0);
+            out.missing.fill(0);
+            match &mut self.sums {
+                Sums::Fast { travelling } => {
+                    travelling.iter_mut().for_each(|values| values.fill(0.0));
+                    out.send(|bucket| std::mem::take(&mut travelling[bucket]));
+                }
+                Sums::Fixed { sums, .. } => out.send(|bucket| std::mem::take(&mut sums[bucket])),
+            }
         }
         out.failure.map_or(Ok(()), |error| Err(error.into()))
     }
@@ -297,15 +313,20 @@ impl<'a> Stepper<'a> {
                 let reduced = reducer.wait_next()?;
                 let range = self.buckets[reduced.bucket].clone();
                 match (reduced.values, &mut self.sums) {
-                    (Bucket::F32(values), _) => {
+                    (Bucket::F32(values), Sums::Fast { travelling }) => {
                         self.grads[range].copy_from_slice(&values);
-                        self.travelling[reduced.bucket] = values;
+                        travelling[reduced.bucket] = values;
                     }
                     (Bucket::I64(values), Sums::Fixed { point, sums, .. }) => {
                         point.read(&values, &mut self.grads[range]);
                         sums[reduced.bucket] = values;
                     }
-                    (Bucket::I64(_), Sums::Fast) => {}
+                    (Bucket::F32(_), Sums::Fixed { .. }) | (Bucket::I64(_), Sums::Fast { .. }) => {
+                        return Err(Misfortune::new(
+                            FailureKind::Panic,
+                            "a bucket came back as another kind",
+                        ));
+                    }
                 }
             }
             if let Bucket::I64(integers) = reducer.wait_next()?.values {
@@ -316,7 +337,7 @@ impl<'a> Stepper<'a> {
                 point.read(sums, &mut self.grads[bucket.clone()]);
             }
         }
-        if matches!(self.sums, Sums::Fast) && !self.grads.iter().all(|value| value.is_finite()) {
+        if matches!(self.sums, Sums::Fast { .. }) && !self.grads.iter().all(|value| value.is_finite()) {
             own.not_finite += 1;
         }
         Ok(own)
@@ -325,13 +346,14 @@ impl<'a> Stepper<'a> {
     fn not_finite(&self, sums: &StepSums) -> Misfortune {
         let (step, epoch) = (self.step, self.step / self.steps_per_epoch + 1);
         let grads = match &self.sums {
-            Sums::Fast => &self.grads,
+            Sums::Fast { .. } => &self.grads,
             Sums::Fixed { lane, .. } => lane,
         };
-        let place = match (self.workspace.find_non_finite(self.model), self.model.find_non_finite(grads)) {
-            (Some(layer), _) => format!("the first such output is that of {layer}"),
-            (None, Some(parameter)) => format!("the first such gradient is that of {} ({})", parameter.name, parameter.layer),
-            (None, None) => match &self.sums {
+        let place = match self.model.find_non_finite(grads) {
+            Some(parameter) => {
+                format!("the first such gradient is that of {} ({})", parameter.name, parameter.layer)
+            }
+            None => match &self.sums {
                 Sums::Fixed { point, .. } if sums.not_finite > 0 => format!(
                     "or a gradient is beyond {:.0}, the largest that numerics.fraction_bits leaves room for; lower it",
                     point.limit()
@@ -353,7 +375,7 @@ impl<'a> Stepper<'a> {
     pub fn evaluate(&mut self, batch: &Batch) -> Result<StepSums, Misfortune> {
         let mut sums = StepSums { has_classes: self.has_classes(), ..StepSums::default() };
         if batch.count() > 0 {
-            let metrics = self.workspace.evaluate(self.model, &mut self.team, &self.params, view(batch));
+            let metrics = self.workspace.forward(&view(batch), &self.params, None);
             sums.count(&metrics);
         }
         Ok(sums)
@@ -367,7 +389,8 @@ impl<'a> Stepper<'a> {
         let Some(reducer) = &mut self.reducer else { return Ok(sums) };
         let fixed = FixedPoint::new(LOSS_FRACTION_BITS, reducer.world());
         let mut integers = sums.to_integers(fixed);
-        let summed = reducer.with_ring(move |ring| ring.all_reduce_i64(&mut integers).map(|()| integers))??;
+        let summed =
+            reducer.with_ring(move |ring| ring.all_reduce_i64(&mut integers).map(|()| integers))??;
         Ok(StepSums::from_integers(&summed, fixed, sums.has_classes))
     }
 
@@ -384,7 +407,11 @@ impl<'a> Stepper<'a> {
             None => Ok(()),
             Some(rank) => Err(Misfortune::new(
                 FailureKind::Panic,
-                format!("after step {} rank {rank} holds other parameters than rank {}", self.step, reducer.rank()),
+                format!(
+                    "after step {} rank {rank} holds other parameters than rank {}",
+                    self.step,
+                    reducer.rank()
+                ),
             )),
         }
     }
@@ -418,76 +445,48 @@ pub(crate) fn view(batch: &Batch) -> BatchView<'_> {
     BatchView { inputs: &batch.inputs, targets, count: batch.count() }
 }
 
-/// Buckets on their way to the ring.
+/// Gradients on their way from backward to the ring, in one lane.
 struct Outgoing<'a> {
     buckets: &'a [Range<usize>],
     reducer: Option<&'a mut Reducer>,
-    travelling: &'a mut [Vec<f32>],
-    /// Buckets that have left.
+    /// Values of each bucket that this lane has not finished yet.
+    missing: &'a mut [usize],
+    /// Buckets that have left, all those before included: every rank submits them in this order.
     sent: usize,
-    failure: Option<ringspin_ring::RingError>,
+    failure: Option<RingError>,
 }
 
 impl<'a> Outgoing<'a> {
-    fn new(
-        buckets: &'a [Range<usize>],
-        reducer: Option<&'a mut Reducer>,
-        travelling: &'a mut [Vec<f32>],
-    ) -> Self {
-        Outgoing { buckets, reducer, travelling, sent: 0, failure: None }
+    fn new(buckets: &'a [Range<usize>], reducer: Option<&'a mut Reducer>, missing: &'a mut [usize]) -> Self {
+        Outgoing { buckets, reducer, missing, sent: 0, failure: None }
     }
 
-    /// Everything from `start` on is final: sends the buckets that are complete.
-    fn ready_fast(&mut self, start: usize, grads: &[f32]) {
-        while let Some(bucket) = self.buckets.get(self.sent).filter(|bucket| bucket.start >= start) {
-            if self.reducer.is_some() {
-                let mut values = std::mem::take(&mut self.travelling[self.sent]);
-                values.copy_from_slice(&grads[bucket.clone()]);
-                self.submit(values);
-            } else {
-                self.sent += 1;
+    /// The next lane begins.
+    fn begin_lane(&mut self) {
+        for (missing, bucket) in self.missing.iter_mut().zip(self.buckets) {
+            *missing = bucket.len();
+        }
+    }
+
+    /// Hands the part of `range` that each bucket has to `take`, as `(bucket, offset in it, values)`.
+    fn spread(&mut self, range: Range<usize>, values: &[f32], mut take: impl FnMut(usize, usize, &[f32])) {
+        for (number, bucket) in self.buckets.iter().enumerate() {
+            let (start, end) = (range.start.max(bucket.start), range.end.min(bucket.end));
+            if start < end {
+                take(number, start - bucket.start, &values[start - range.start..end - range.start]);
+                self.missing[number] -= end - start;
             }
         }
     }
 
-    /// Adds a lane's gradients from `start` to what has been added before; sends buckets of the last lane.
-    fn add_fixed(
-        &mut self,
-        point: FixedPoint,
-        sums: &mut [Vec<i64>],
-        start: usize,
-        grads: &[f32],
-        last: bool,
-    ) -> u64 {
-        let mut outside = 0;
-        while let Some(bucket) = self.buckets.get(self.sent).filter(|bucket| bucket.start >= start) {
-            outside += point.add(&mut sums[self.sent], &grads[bucket.clone()]);
-            if last && self.reducer.is_some() {
-                self.submit(std::mem::take(&mut sums[self.sent]));
-            } else {
-                self.sent += 1;
+    /// Submits the buckets that are complete; `values` takes one out of where it was collected.
+    fn send<B: Into<Bucket>>(&mut self, mut values: impl FnMut(usize) -> B) {
+        let Some(reducer) = &mut self.reducer else { return };
+        while self.missing.get(self.sent) == Some(&0) {
+            if let Err(error) = reducer.submit(self.sent, values(self.sent)) {
+                self.failure.get_or_insert(error);
             }
+            self.sent += 1;
         }
-        if self.sent == self.buckets.len() && !last {
-            self.sent = 0;
-        }
-        outside as u64
-    }
-
-    /// Sends everything from `start` on, of a worker whose lanes have no record in this step.
-    fn complete(&mut self, start: usize, grads: &[f32], sums: &mut Sums) {
-        match sums {
-            Sums::Fast => self.ready_fast(start, grads),
-            Sums::Fixed { point, sums, .. } => drop(self.add_fixed(*point, sums, start, grads, true)),
-        }
-    }
-
-    fn submit(&mut self, values: impl Into<Bucket>) {
-        if let Some(reducer) = &mut self.reducer
-            && let Err(error) = reducer.submit(self.sent, values)
-        {
-            self.failure.get_or_insert(error);
-        }
-        self.sent += 1;
     }
 }

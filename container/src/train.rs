@@ -18,6 +18,7 @@ use ringspin_data::plan::{Deal, Order, Plan, PlanOptions};
 use ringspin_data::reader::{Batch, Reader, ReaderOptions};
 use ringspin_data::storage::Storage;
 use ringspin_data::{Dataset, DatasetOptions, formats::Normalisation};
+use ringspin_hadoop::credentials::Credentials;
 use ringspin_job::{InputSpec, JobSecret, JobSpec, ValidationSpec, WirePrecision};
 use ringspin_nn::{Model, Registry, Shape, TargetKind};
 use ringspin_ring::{Abort, Reducer, Ring, RingConfig, Wire};
@@ -41,6 +42,8 @@ pub struct Training {
     pub secret: JobSecret,
     /// Number of this worker's start.
     pub slot: u64,
+    /// Tokens for HDFS.
+    pub credentials: Credentials,
     /// The way to the AM.
     pub link: Link,
     /// Where reading ahead runs.
@@ -88,8 +91,13 @@ impl Training {
     pub fn run(mut self, registry: &Registry) -> Result<(), Misfortune> {
         self.link.pulse.set_state("joining");
         let job = job(&self.assignment.context)?;
-        let storage = storage::open(&self.assignment.context, &job, &format!("worker{}", self.slot))?;
-        let model = build_model(registry, &job, &self.assignment.train.schema.shape)?;
+        let storage = storage::open(
+            &self.assignment.context,
+            &job,
+            &self.credentials,
+            &format!("worker{}", self.slot),
+        )?;
+        let model = Arc::new(build_model(registry, &job, &self.assignment.train.schema.shape)?);
         let own = Own {
             rank: self.assignment.rank,
             world: self.assignment.peers.len(),
@@ -98,7 +106,7 @@ impl Training {
         let train = self.assignment.train.clone();
         let (mut reader, plan) = self.reader(&job, &model, &storage, train)?;
         own.lanes.iter().for_each(|lane| reader.hold(*lane, 0));
-        let mut stepper = Stepper::new(registry, &job, &model, &plan, self.ring(&job, &own)?)?;
+        let mut stepper = Stepper::new(registry, &job, Arc::clone(&model), &plan, self.ring(&job, &own)?)?;
         self.link.send(ToAm::Joined { generation: self.assignment.generation });
         self.link.pulse.set_state("training");
         let validation = self.validation(&job, &model, &storage, &own)?;
@@ -170,7 +178,7 @@ impl Training {
         };
         let ring = Ring::connect(config, &self.listener)?;
         let wire = match job.network.wire {
-            WirePrecision::F32 => Wire::Native,
+            WirePrecision::F32 => Wire::F32,
             WirePrecision::Bf16 => Wire::Bf16,
         };
         Ok(Some(Reducer::new(ring, wire, crate::step::BUCKETS_UNDER_WAY)?))
@@ -211,7 +219,7 @@ impl Training {
         job: &JobSpec,
         storage: &Storage,
         model: &Model,
-        stepper: &Stepper<'_>,
+        stepper: &Stepper,
         report: &Report<'_>,
     ) -> Result<(), Misfortune> {
         let folder = storage.locate(&self.assignment.output)?;
@@ -243,7 +251,9 @@ struct Own {
 
 fn resolve(peer: &str) -> Result<SocketAddr, Misfortune> {
     let found = peer.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
-    found.ok_or_else(|| Misfortune::new(FailureKind::Environment, format!("ring address {peer}: unknown host")))
+    found.ok_or_else(|| {
+        Misfortune::new(FailureKind::Environment, format!("ring address {peer}: unknown host"))
+    })
 }
 
 /// The next micro-batch of every lane.
@@ -252,7 +262,9 @@ fn next_batches(reader: &mut Reader, lanes: &[usize]) -> Result<Vec<Batch>, Misf
         .iter()
         .map(|lane| {
             let batch = reader.next(*lane)?;
-            batch.ok_or_else(|| Misfortune::new(FailureKind::Panic, format!("lane {lane} ended before the job")))
+            batch.ok_or_else(|| {
+                Misfortune::new(FailureKind::Panic, format!("lane {lane} ended before the job"))
+            })
         })
         .collect()
 }
@@ -267,7 +279,7 @@ struct Validation {
 }
 
 impl Validation {
-    fn measure(&self, stepper: &mut Stepper<'_>) -> Result<Metrics, Misfortune> {
+    fn measure(&self, stepper: &mut Stepper) -> Result<Metrics, Misfortune> {
         let steps = self.plan.steps_per_epoch();
         let options = ReaderOptions { prefetch: self.prefetch, end_step: steps };
         let mut reader =

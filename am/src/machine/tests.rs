@@ -2,9 +2,8 @@
 
 use super::*;
 use ringspin_control::messages::{Failure, Heartbeat, Progress};
-use ringspin_data::blocks::BlockHosts;
 use ringspin_data::index::Survey;
-use ringspin_data::storage::Storage;
+use ringspin_data::storage::{BlockHosts, Storage};
 use ringspin_job::Settings;
 
 /// A job of three workers (two at least) on twelve raw records.
