@@ -1,6 +1,6 @@
 //! YARN: submission, the ApplicationMaster's talk with the ResourceManager, containers on NodeManagers.
 //!
-//! Read in this order: [`resource`] and [`report`] (plain values), [`command`] (quoting), [`launch`] and
+//! Read in this order: [`resource`], [`state`] and [`report`] (plain values), [`command`] (quoting), [`launch`] and
 //! [`submission`] (what is started), [`client`] (ApplicationClientProtocol), [`am`] (ApplicationMasterProtocol),
 //! [`nm`] (ContainerManagementProtocol), [`web`] (web services, for diagnosis only). [`proto`] holds the messages.
 
@@ -12,6 +12,7 @@ pub mod nm;
 pub mod proto;
 pub mod report;
 pub mod resource;
+pub mod state;
 pub mod submission;
 pub mod web;
 
