@@ -10,9 +10,9 @@
 //!         let hidden = params.count("hidden", 1, Some(64));
 //!         vec![
 //!             layer("flatten"),
-//!             layer("linear").with("out_features", hidden.into()),
+//!             layer("linear").with("out_features", hidden),
 //!             layer("tanh"),
-//!             layer("linear").with("out_features", 10.into()),
+//!             layer("linear").with("out_features", 10),
 //!         ]
 //!     });
 //!     app.main()

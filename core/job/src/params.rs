@@ -31,8 +31,8 @@ impl Component {
 
     /// Adds a parameter.
     #[must_use]
-    pub fn with(mut self, name: &str, value: Value) -> Self {
-        self.params.0.insert(name.into(), Setting { value, origin: Origin::Code });
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.params.0.insert(name.into(), Setting { value: value.into(), origin: Origin::Code });
         self
     }
 

@@ -96,15 +96,27 @@ impl Reader<'_> {
 }
 
 impl JobSpec {
-    /// Resolves a job. On success the second value tells nothing is wrong; otherwise all mistakes together.
+    /// Resolves a job.
     ///
     /// # Errors
     /// Every syntax error, unknown key, ill-typed value, missing key and contradiction.
-    pub fn resolve(mut settings: Settings) -> Result<JobSpec, Problems> {
+    pub fn resolve(settings: Settings) -> Result<JobSpec, Problems> {
+        JobSpec::resolve_checked(settings, |_, _| {})
+    }
+
+    /// The same with the mistakes that `check` finds, such as those in components' parameters.
+    ///
+    /// # Errors
+    /// As [`JobSpec::resolve`].
+    pub fn resolve_checked(
+        mut settings: Settings,
+        check: impl FnOnce(&JobSpec, &mut Problems),
+    ) -> Result<JobSpec, Problems> {
         let problems = settings.take_problems();
         let mut reader = Reader { settings: &settings, problems };
         let spec = read(&mut reader);
         contradictions(&spec, &mut reader);
+        check(&spec, &mut reader.problems);
         reader.problems.or(spec)
     }
 }
