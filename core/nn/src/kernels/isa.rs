@@ -17,6 +17,30 @@ enum Level {
     Avx512,
 }
 
+impl Level {
+    /// Widest first.
+    #[cfg(target_arch = "x86_64")]
+    const ALL: &[Level] = &[Level::Avx512, Level::Avx2, Level::Portable];
+    #[cfg(not(target_arch = "x86_64"))]
+    const ALL: &[Level] = &[Level::Portable];
+
+    fn detected(self) -> bool {
+        match self {
+            Level::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && Level::Avx2.detected()
+            }
+        }
+    }
+}
+
 /// A loop written over [`Lanes`], with its arguments as fields. `run` must be `#[inline(always)]`, so that it
 /// is compiled for the instructions of the caller.
 pub(crate) trait Kernel {
@@ -29,7 +53,8 @@ pub(crate) trait Kernel {
 impl Isa {
     /// The widest instructions this CPU has.
     pub fn best() -> Isa {
-        Isa::available()[0]
+        let level = Level::ALL.iter().copied().find(|level| level.detected());
+        Isa(level.unwrap_or(Level::Portable))
     }
 
     /// Plain Rust, for every CPU; slow where the CPU has no fused multiply-add.
@@ -39,23 +64,7 @@ impl Isa {
 
     /// Everything this CPU can run, widest first; the last is [`Isa::portable`].
     pub fn available() -> Vec<Isa> {
-        let mut available = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            let avx512 = is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl");
-            if avx2 && avx512 {
-                available.push(Isa(Level::Avx512));
-            }
-            if avx2 {
-                available.push(Isa(Level::Avx2));
-            }
-        }
-        available.push(Isa::portable());
-        available
+        Level::ALL.iter().copied().filter(|level| level.detected()).map(Isa).collect()
     }
 
     /// Runs `kernel` compiled for these instructions.
@@ -63,10 +72,10 @@ impl Isa {
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
             Level::Portable => kernel.run::<Portable>(),
-            // SAFETY: only `available` makes an `Isa` of this level, after it found the features below.
+            // SAFETY: an `Isa` of this level is made only after `detected` found the features below.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { run_avx2(kernel) },
-            // SAFETY: only `available` makes an `Isa` of this level, after it found the features below.
+            // SAFETY: an `Isa` of this level is made only after `detected` found the features below.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => unsafe { run_avx512(kernel) },
         }
