@@ -1,6 +1,6 @@
 //! Logs of running containers, from the web service of their NodeManager.
 //!
-//! A NodeManager wraps a log file into a header and a trailer of its own; [`Envelope`] takes them off by the
+//! A NodeManager wraps a log file into a header and a trailer of its own; `Envelope` takes them off by the
 //! length that the header tells, which is that of the whole file also when only its end was asked for. Sizes are
 //! the only window that the service knows (`size=-N`: the last N bytes), so following a log means asking for an
 //! end that surely reaches back to what was seen. Once a container is gone (404, or 503 after the application's
