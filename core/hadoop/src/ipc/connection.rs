@@ -23,8 +23,12 @@ use tokio::time::{Instant, timeout};
 
 /// Requests that may wait for the writer; callers beyond that wait their turn.
 const WRITE_QUEUE: usize = 64;
-/// Silence after which the kernel probes whether the peer is still there.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Silence after which the kernel probes whether the peer is still there, as a part of the dead peer timeout.
+const PROBE_AFTER: u32 = 2;
+/// Time between probes, likewise; the kernel counts in whole seconds.
+const PROBE_EVERY: u32 = 8;
+/// Shortest times the kernel takes for probes.
+const MIN_PROBE: Duration = Duration::from_secs(1);
 
 /// A connection, alive until it fails, is idle for long, or is dropped.
 pub(super) struct Connection {
@@ -91,10 +95,7 @@ impl Connection {
             .await
             .map_err(|_| timed_out("no connection"))?
             .map_err(connect_error)?;
-        stream.set_nodelay(true).map_err(connect_error)?;
-        SockRef::from(&stream)
-            .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE))
-            .map_err(connect_error)?;
+        tune(&stream, options.dead_peer_timeout).map_err(connect_error)?;
         let established = timeout(options.connect_timeout, establish(stream, &intro, options))
             .await
             .map_err(|_| timed_out("the server did not finish authentication"))??;
@@ -148,6 +149,19 @@ impl Connection {
         let _ = self.queue.send(Request { call_id, frame }).await;
         Ok(pending)
     }
+}
+
+/// No delays for small frames, and a short life after the peer's host has vanished.
+fn tune(stream: &TcpStream, dead_peer_timeout: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time((dead_peer_timeout / PROBE_AFTER).max(MIN_PROBE))
+            .with_interval((dead_peer_timeout / PROBE_EVERY).max(MIN_PROBE)),
+    )?;
+    // Without it unacknowledged data is sent again for about 15 minutes.
+    socket.set_tcp_user_timeout(Some(dead_peer_timeout))
 }
 
 impl Drop for Connection {

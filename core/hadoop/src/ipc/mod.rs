@@ -71,6 +71,10 @@ pub struct IpcOptions {
     /// Silence after which a ping is sent while calls wait, so that the server keeps the connection and a
     /// vanished host is noticed; Java: `ipc.ping.interval`, 60 s.
     pub ping_interval: Duration,
+    /// How long sent bytes or probes may go unacknowledged by the server's host before the connection is given up
+    /// (TCP user timeout and keepalive): a host that vanishes without a word is noticed within one and a half
+    /// times this, while a server that is only slow keeps its calls. Java waits for the call's own deadline.
+    pub dead_peer_timeout: Duration,
     /// Silence without waiting calls after which the connection is closed: NodeManagers are many, and an idle
     /// connection may have died unseen. Java: `ipc.client.connection.maxidletime`, 10 s.
     pub idle_timeout: Duration,
@@ -87,6 +91,7 @@ impl Default for IpcOptions {
             connect_timeout: Duration::from_secs(20),
             call_timeout: Duration::from_secs(120),
             ping_interval: Duration::from_secs(60),
+            dead_peer_timeout: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(10),
             max_response_bytes: MAX_RESPONSE_BYTES,
             sasl: false,
@@ -110,6 +115,7 @@ impl IpcOptions {
             connect_timeout: time("ipc.client.connect.timeout", default.connect_timeout)?,
             call_timeout: time("ipc.client.rpc-timeout.ms", default.call_timeout)?,
             ping_interval: time("ipc.ping.interval", default.ping_interval)?,
+            dead_peer_timeout: default.dead_peer_timeout,
             idle_timeout: time("ipc.client.connection.maxidletime", default.idle_timeout)?,
             max_response_bytes: usize::try_from(max).unwrap_or(usize::MAX).min(LARGEST_RESPONSE_BYTES),
             sasl: conf.is_secure()?,
