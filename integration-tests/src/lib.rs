@@ -3,3 +3,5 @@
 //! Nothing here imitates Hadoop. A test that can not have its cluster fails; none is skipped.
 
 pub mod cluster;
+pub mod data;
+pub mod program;
