@@ -78,7 +78,10 @@ impl Correlate<'_> {
             let weights = self.weights.as_ptr().add(o * taps);
             for (t, tap) in self.taps.iter().enumerate() {
                 let source = self.source.as_ptr().add(*tap as usize + p);
-                let vectors: [V; C] = std::array::from_fn(|c| V::load(source.add(c * LANES)));
+                let mut vectors = [V::splat(0.0); C];
+                for (c, vector) in vectors.iter_mut().enumerate() {
+                    *vector = V::load(source.add(c * LANES));
+                }
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let weight = V::splat(*weights.add(r * taps + t));
                     for (sum, vector) in sums.iter_mut().zip(vectors) {
@@ -188,18 +191,26 @@ impl CorrelateWeights<'_> {
             for record in 0..self.records {
                 let dy = self.dy.as_ptr().add(record * self.dy_stride + o * self.pixels);
                 let source = self.source.as_ptr().add(record * self.source_stride);
-                let taps: [*const f32; T] = std::array::from_fn(|i| source.add(self.taps[t + i] as usize));
+                // Loops instead of closures here and below: a closure that is not inlined would be compiled
+                // without the instructions of this kernel.
+                let mut taps = [source; T];
+                for (i, tap) in taps.iter_mut().enumerate() {
+                    *tap = source.add(*self.taps.get_unchecked(t + i) as usize);
+                }
+                let mut rows = [V::splat(0.0); R];
                 let mut p = 0;
                 while p < whole {
-                    let dy: [V; R] = std::array::from_fn(|r| V::load(dy.add(r * self.pixels + p)));
-                    accumulate(&mut sums, &dy, &taps, p);
+                    for (r, row) in rows.iter_mut().enumerate() {
+                        *row = V::load(dy.add(r * self.pixels + p));
+                    }
+                    accumulate(&mut sums, &rows, &taps, p);
                     p += LANES;
                 }
                 if p < self.pixels {
-                    let left = self.pixels - p;
-                    let dy: [V; R] =
-                        std::array::from_fn(|r| V::load_first(dy.add(r * self.pixels + p), left));
-                    accumulate(&mut sums, &dy, &taps, p);
+                    for (r, row) in rows.iter_mut().enumerate() {
+                        *row = V::load_first(dy.add(r * self.pixels + p), self.pixels - p);
+                    }
+                    accumulate(&mut sums, &rows, &taps, p);
                 }
             }
         }

@@ -9,6 +9,7 @@ mod isa;
 pub(crate) mod lanes;
 pub(crate) mod math;
 mod peak;
+pub(crate) mod pool;
 mod portable;
 pub(crate) mod softmax;
 pub(crate) mod update;

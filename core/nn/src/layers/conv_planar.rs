@@ -92,12 +92,12 @@ impl Planar {
     /// Copies the planes `x` of a group, shifted by each kernel column.
     fn shift(&self, x: &[f32], shifted: &mut [f32]) {
         let (conv, window) = (&self.conv, &self.conv.window);
-        let ([_, kw], [sh, sw], [_, dw]) = (window.kernel, window.stride, window.dilation);
+        let ([_, kw], [sh, sw]) = (window.kernel, window.stride);
         let (image, ow) = (conv.input, conv.output.w);
         let mut to = shifted.chunks_exact_mut(ow);
         for plane in x.chunks_exact(image.pixels()) {
             for j in 0..kw {
-                let (columns, first) = self.columns(j * dw);
+                let (columns, first) = window.columns(j, image.w, ow);
                 for phase in 0..sh {
                     for row in 0..self.rows {
                         let to = to.next().expect("the copy has room for every row");
@@ -117,28 +117,16 @@ impl Planar {
         }
     }
 
-    /// Output columns whose number `shift` places into the window lies on the image, and the image column of
-    /// the first.
-    fn columns(&self, shift: usize) -> (std::ops::Range<usize>, usize) {
-        let (stride, padding) = (self.conv.window.stride[1], self.conv.window.padding[1]);
-        let start = padding.saturating_sub(shift).div_ceil(stride);
-        let end = match (self.conv.input.w + padding).checked_sub(shift + 1) {
-            Some(last) => (last / stride + 1).min(self.conv.output.w),
-            None => 0,
-        };
-        if start >= end { (0..0, 0) } else { (start..end, start * stride + shift - padding) }
-    }
-
     /// Adds the shifted planes `dshifted` of a group up to the planes `dx`.
     fn fold(&self, dshifted: &[f32], dx: &mut [f32]) {
         let (conv, window) = (&self.conv, &self.conv.window);
-        let ([_, kw], [sh, sw], [_, dw]) = (window.kernel, window.stride, window.dilation);
-        let image = conv.input;
+        let ([_, kw], [sh, sw]) = (window.kernel, window.stride);
+        let (image, ow) = (conv.input, conv.output.w);
         dx.fill(0.0);
-        let mut from = dshifted.chunks_exact(conv.output.w);
+        let mut from = dshifted.chunks_exact(ow);
         for plane in dx.chunks_exact_mut(image.pixels()) {
             for j in 0..kw {
-                let (columns, first) = self.columns(j * dw);
+                let (columns, first) = window.columns(j, image.w, ow);
                 for phase in 0..sh {
                     for row in 0..self.rows {
                         let from = &from.next().expect("every row was computed")[columns.clone()];

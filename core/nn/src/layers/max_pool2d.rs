@@ -4,10 +4,13 @@
 //! Planar images are pooled as C images of one channel each.
 
 use super::window::Window;
+use crate::kernels::Isa;
+use crate::kernels::pool::{self, Halve, RowTap, give_back, raise};
 use crate::layer::{Backward, Forward, Layer, Misfit, Needs};
 use crate::registry::ParamDoc;
 use crate::shape::{Image, Layout, Shape};
 use ringspin_job::ParamReader;
+use std::ops::Range;
 
 /// One line for the documentation.
 pub(crate) const DOC: &str = "maximum of each window (PyTorch MaxPool2d)";
@@ -88,68 +91,78 @@ impl Layer for MaxPool2d {
         Needs { input: true, output: false }
     }
 
+    fn scratch(&self, _: usize) -> usize {
+        self.output.w * self.output.c
+    }
+
     fn forward(&self, pass: Forward<'_>) {
-        let (_, input) = as_planes(self.layout, pass.records, self.input);
-        let (_, output) = as_planes(self.layout, pass.records, self.output);
+        let ((_, input), (_, output)) = self.images(pass.records);
+        if let Some(halve) = self.halves(input) {
+            return pool::halve(pass.context.isa, halve, pass.x, pass.y);
+        }
         let (input_len, output_len) = (input.pixels() * input.c, output.pixels() * output.c);
         for (x, y) in pass.x.chunks_exact(input_len).zip(pass.y.chunks_exact_mut(output_len)) {
-            for (i, y) in y.chunks_exact_mut(output.c).enumerate() {
-                self.largest(x, input, [i / output.w, i % output.w], y);
+            for (row, y) in y.chunks_exact_mut(output.w * output.c).enumerate() {
+                self.largest(pass.context.isa, x, row, y);
             }
         }
     }
 
     fn backward(&self, pass: Backward<'_>) {
         let Some(dx) = pass.dx else { return };
-        let (_, input) = as_planes(self.layout, pass.records, self.input);
-        let (_, output) = as_planes(self.layout, pass.records, self.output);
+        let (isa, ((_, input), (_, output))) = (pass.context.isa, self.images(pass.records));
+        if let Some(halve) = self.halves(input) {
+            return pool::halve_backward(isa, halve, pass.x, pass.dy, dx);
+        }
         let (input_len, output_len) = (input.pixels() * input.c, output.pixels() * output.c);
+        let largest = &mut pass.scratch[..output.w * output.c];
         dx.fill(0.0);
-        let records = pass.x.chunks_exact(input_len).zip(pass.dy.chunks_exact(output_len));
+        let records = pass.x.chunks_exact(input_len).zip(pass.dy.chunks_exact_mut(output_len));
         for ((x, dy), dx) in records.zip(dx.chunks_exact_mut(input_len)) {
-            for (i, dy) in dy.chunks_exact(output.c).enumerate() {
-                self.give_back(x, input, [i / output.w, i % output.w], (dy, dx));
+            for (row, dy) in dy.chunks_exact_mut(output.w * output.c).enumerate() {
+                self.largest(isa, x, row, largest);
+                self.row_taps(row, input, |range, tap| {
+                    give_back(isa, tap, &x[range.clone()], largest, (dy, &mut dx[range]));
+                });
             }
         }
     }
 }
 
 impl MaxPool2d {
-    /// Whether `value` is the new largest number: the first of equals stays, and NaN wins and stays, as in
-    /// PyTorch.
-    fn wins(value: f32, largest: f32) -> bool {
-        value > largest || (value.is_nan() && !largest.is_nan())
+    /// What is pooled: records, or planes of one channel.
+    fn images(&self, records: usize) -> ((usize, Image), (usize, Image)) {
+        (as_planes(self.layout, records, self.input), as_planes(self.layout, records, self.output))
     }
 
-    /// The largest numbers of the window at `place`, one a channel.
-    fn largest(&self, x: &[f32], input: Image, place: [usize; 2], y: &mut [f32]) {
-        y.fill(f32::NEG_INFINITY);
-        for (_, h) in self.window.taps(0, place[0], input.h) {
-            for (_, w) in self.window.taps(1, place[1], input.w) {
-                let x = &x[(h * input.w + w) * input.c..][..input.c];
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y = if Self::wins(*x, *y) { *x } else { *y };
+    /// The most frequent pool, of 2 × 2 on planes, has a kernel of its own.
+    fn halves(&self, input: Image) -> Option<Halve> {
+        let plain = Window { kernel: [2, 2], stride: [2, 2], padding: [0, 0], dilation: [1, 1], ceil: false };
+        let window = Window { ceil: false, ..self.window };
+        let whole = !self.window.ceil || (input.h.is_multiple_of(2) && input.w.is_multiple_of(2));
+        (input.c == 1 && window == plain && whole).then_some(Halve { h: input.h, w: input.w })
+    }
+
+    /// Calls `with(numbers of an image row, what the outputs of `row` see of it)` for the taps of the windows
+    /// in reading order.
+    fn row_taps(&self, row: usize, input: Image, mut with: impl FnMut(Range<usize>, RowTap)) {
+        let len = input.w * input.c;
+        for (_, h) in self.window.taps(0, row, input.h) {
+            for column in 0..self.window.kernel[1] {
+                let (outputs, from) = self.window.columns(column, input.w, self.output.w);
+                let (first, count, stride) = (outputs.start, outputs.len(), self.window.stride[1]);
+                if count > 0 {
+                    with(h * len..(h + 1) * len, RowTap { first, count, from, stride, c: input.c });
                 }
             }
         }
     }
 
-    /// Adds the gradients of the window at `place` to those of its largest numbers.
-    fn give_back(&self, x: &[f32], input: Image, place: [usize; 2], (dy, dx): (&[f32], &mut [f32])) {
-        for (c, dy) in dy.iter().enumerate() {
-            let (mut largest, mut winner) = (f32::NEG_INFINITY, None);
-            for (_, h) in self.window.taps(0, place[0], input.h) {
-                for (_, w) in self.window.taps(1, place[1], input.w) {
-                    let i = (h * input.w + w) * input.c + c;
-                    if winner.is_none() || Self::wins(x[i], largest) {
-                        (largest, winner) = (x[i], Some(i));
-                    }
-                }
-            }
-            if let Some(i) = winner {
-                dx[i] += dy;
-            }
-        }
+    /// The largest numbers of the windows of a row of outputs.
+    fn largest(&self, isa: Isa, x: &[f32], row: usize, largest: &mut [f32]) {
+        let (_, input) = as_planes(self.layout, 1, self.input);
+        largest.fill(f32::NEG_INFINITY);
+        self.row_taps(row, input, |range, tap| raise(isa, tap, &x[range], largest));
     }
 }
 

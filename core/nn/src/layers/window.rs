@@ -2,6 +2,7 @@
 
 use crate::layer::Misfit;
 use crate::shape::Image;
+use std::ops::Range;
 
 /// Rows or columns of a window, of its padding, and between its numbers: more is a typing mistake.
 const MAX_WINDOW: usize = 1 << 14;
@@ -45,6 +46,18 @@ impl Window {
         let count = if self.ceil { room.div_ceil(stride) } else { room / stride } + 1;
         // A window that would start behind the image and its left padding does not count.
         Some(if self.ceil && (count - 1) * stride >= size + padding { count - 1 } else { count })
+    }
+
+    /// Output columns (of `outputs`) whose number in kernel column `column` lies on an image of `width`, and the
+    /// image column of the first.
+    pub(crate) fn columns(&self, column: usize, width: usize, outputs: usize) -> (Range<usize>, usize) {
+        let (stride, padding, shift) = (self.stride[1], self.padding[1], column * self.dilation[1]);
+        let start = padding.saturating_sub(shift).div_ceil(stride);
+        let end = match (width + padding).checked_sub(shift + 1) {
+            Some(last) => (last / stride + 1).min(outputs),
+            None => 0,
+        };
+        if start >= end { (0..0, 0) } else { (start..end, start * stride + shift - padding) }
     }
 
     /// Taps of the window at `position` along `axis` that lie on an image of `size`: pairs of (tap, place).
