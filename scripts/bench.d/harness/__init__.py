@@ -1,0 +1,1 @@
+"""What all benchmarks share: programs to run, the machine, peers, clusters, rows."""
