@@ -3,7 +3,7 @@
 //! Test support. `check(&storage, &folder)` works in `folder`, which must not exist yet and has to be writable,
 //! and removes it at the end. It panics at the first broken promise, as a test does.
 
-use super::{Location, Storage, StorageErrorKind as Kind, WriteOptions};
+use super::{BlockHosts, Location, Scheme, Storage, StorageErrorKind as Kind, WriteOptions};
 use bytes::Bytes;
 
 /// Runs all of it.
@@ -19,6 +19,7 @@ pub async fn check(storage: &Storage, folder: &Location) {
     renames(storage, &folder.join("renames")).await;
     deletes(storage, &folder.join("deletes")).await;
     folders_and_permissions(storage, &folder.join("folders")).await;
+    blocks(storage, &folder.join("blocks")).await;
     assert!(storage.delete(folder, true).await.expect("clean up"));
     assert!(!storage.exists(folder).await.expect("stat after clean up"));
 }
@@ -170,6 +171,34 @@ async fn folders_and_permissions(storage: &Storage, folder: &Location) {
     storage.set_permission(&file, 0o640).await.expect("set_permission");
     assert_eq!(storage.stat(&file).await.expect("stat").permission, 0o640);
     assert_eq!(kind(storage.set_permission(&folder.join("none"), 0o640).await), Kind::NotFound);
+}
+
+/// Few files are asked for one by one, many by listing their folder.
+async fn blocks(storage: &Storage, folder: &Location) {
+    let lengths: Vec<usize> = (0..20).map(|i| if i == 3 { 2_500_000 } else { i }).collect();
+    let mut files = Vec::new();
+    for (i, len) in lengths.iter().enumerate() {
+        files.push(folder.join(&format!("{i:02}")));
+        put(storage, &files[i], *len).await;
+    }
+    let many = storage.blocks(&files).await.expect("blocks of many files");
+    let few = storage.blocks(&files[..4]).await.expect("blocks of few files");
+    assert_eq!(many.len(), files.len());
+    for (blocks, len) in many.iter().chain(&few).zip(lengths.iter().chain(&lengths[..4])) {
+        if folder.scheme() == Scheme::File {
+            assert!(blocks.is_empty());
+            continue;
+        }
+        let end = blocks.iter().fold(0, |at, block: &BlockHosts| {
+            assert_eq!(block.offset, at, "blocks follow each other");
+            assert!(!block.hosts.is_empty(), "a block has a host");
+            at + block.bytes
+        });
+        assert_eq!(end, *len as u64);
+    }
+    if folder.scheme() != Scheme::File {
+        assert_eq!(kind(storage.blocks(&[folder.join("none")]).await), Kind::NotFound);
+    }
 }
 
 #[cfg(test)]

@@ -63,6 +63,8 @@ pub struct StorageError {
     pub advice: String,
     /// How often it was tried, and for how long altogether, where more than once.
     pub tries: Option<(u32, Duration)>,
+    /// How long trying again makes sense, where the kind does not tell.
+    pub(super) patience: Option<Duration>,
 }
 
 impl StorageError {
@@ -80,7 +82,14 @@ impl StorageError {
             detail: detail.into(),
             advice: String::new(),
             tries: None,
+            patience: None,
         }
+    }
+
+    /// Worth trying again for some time, although the kind is a lasting one.
+    pub(super) fn may_pass_within(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// Says better than the kind does what to do.

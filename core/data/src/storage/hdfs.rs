@@ -25,9 +25,9 @@ use tokio::time::{Instant, timeout};
 
 /// Port of a NameNode where the URI gives none (`HdfsClientConfigKeys.DFS_NAMENODE_RPC_PORT_DEFAULT`).
 const NAMENODE_PORT: u16 = 8020;
-/// Silence after which hdfs-native tries another replica. Hadoop's own default of 60 s, tried twice on the same
-/// DataNode, would stop a training job for two minutes.
-const DATANODE_TIMEOUT_MS: u64 = 10_000;
+/// Silence after which hdfs-native tries another replica, once on the same DataNode and then on the next. With
+/// Hadoop's own default of 60 s a DataNode that is cut off would stop a training job for two minutes.
+const DATANODE_TIMEOUT_MS: u64 = 3_000;
 /// Open readers kept per name service: each saves a getBlockLocations call a chunk.
 const OPEN_READERS: usize = 64;
 /// Age at which an open reader is opened anew, so that moved blocks and renewed block tokens are seen.

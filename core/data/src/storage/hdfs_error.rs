@@ -3,6 +3,7 @@
 use super::error::io_kind;
 use super::{Location, StorageError, StorageErrorKind as Kind};
 use hdfs_native::HdfsError;
+use std::time::Duration;
 
 /// Exceptions of the NameNode by the end of their class name.
 const EXCEPTIONS: [(&str, Kind); 17] = [
@@ -46,8 +47,9 @@ pub(super) fn convert(action: &'static str, at: &Location, error: HdfsError) -> 
         HdfsError::ChecksumError => new(Kind::Corrupt, "checksums do not match".into()),
         HdfsError::BlocksNotFound(_) => new(Kind::Corrupt, "its blocks are missing".into()),
         HdfsError::DataTransferError(text) if text.contains("All DataNodes failed: []") => {
-            new(Kind::Corrupt, "no live DataNode has a block of it".into())
-                .advise("`hdfs fsck` names the missing blocks; restart their DataNodes or restore the file")
+            // Also for a while after a NameNode was away from its DataNodes: they have to report again.
+            new(Kind::Unreachable, "no live DataNode has a block of it".into())
+                .advise("start the missing DataNodes; `hdfs fsck` names the blocks")
         }
         HdfsError::DataTransferError(text) if text.contains("All DataNodes failed") => {
             new(Kind::Unreachable, "every DataNode that has a block of it failed".into())
@@ -64,24 +66,23 @@ pub(super) fn convert(action: &'static str, at: &Location, error: HdfsError) -> 
     }
 }
 
+/// How long a cluster may refuse blocks before we believe that its disks are full: restarted DataNodes need some
+/// seconds to report, overloaded ones to recover.
+const BUSY_PATIENCE: Duration = Duration::from_secs(30);
+
 const CREDENTIALS: &str = "check the Kerberos ticket (`klist`) or the delegation token";
 
 pub(super) fn remote(action: &'static str, at: &Location, class: &str, message: &str) -> StorageError {
     let detail = first_line(message);
     if message.contains("could only be written to 0 of") {
-        // The same words for full disks and for no living DataNode; the counts tell them apart.
-        let none_alive = message.contains("There are 0 datanode(s) running");
-        let excluded = message.contains("datanode(s) running and")
-            && !message.contains("and 0 node(s)")
-            && !message.contains("and no node(s)");
-        let kind = if none_alive || excluded { Kind::Unreachable } else { Kind::NoSpace };
-        let error = StorageError::new(kind, action, at, detail);
-        return match kind {
-            Kind::NoSpace => {
-                error.advise("no DataNode has room (`hdfs dfsadmin -report`): free space or add disks")
-            }
-            _ => error.advise("check that DataNodes run (`hdfs dfsadmin -report`)"),
-        };
+        // The same words for full disks, overloaded DataNodes, and those that have just started.
+        if message.contains("There are 0 datanode(s) running") {
+            let error = StorageError::new(Kind::Unreachable, action, at, detail);
+            return error.advise("no DataNode is running (`hdfs dfsadmin -report`)");
+        }
+        return StorageError::new(Kind::NoSpace, action, at, detail)
+            .may_pass_within(BUSY_PATIENCE)
+            .advise("no DataNode has room (`hdfs dfsadmin -report`): free space or add disks");
     }
     let kind = match EXCEPTIONS.iter().find(|(end, _)| class.ends_with(end)) {
         Some((_, kind)) => *kind,
@@ -163,8 +164,9 @@ mod tests {
         assert_eq!(rpc("java.io.IOException", &full).0, Kind::NoSpace);
         let none = format!("{text}0 datanode(s) running and 0 node(s) are excluded in this operation.");
         assert_eq!(rpc("java.io.IOException", &none).0, Kind::Unreachable);
-        let excluded = format!("{text}2 datanode(s) running and 2 node(s) are excluded in this operation.");
-        assert_eq!(rpc("java.io.IOException", &excluded).0, Kind::Unreachable);
+        // What 3.4.2 says when the only disk is full: it excludes the DataNode itself.
+        let excluded = format!("{text}1 datanode(s) running and 1 node(s) are excluded in this operation.");
+        assert_eq!(rpc("java.io.IOException", &excluded).0, Kind::NoSpace);
     }
 
     #[test]
@@ -173,7 +175,10 @@ mod tests {
             assert_eq!(kind(HdfsError::IOError(io.into())).0, Kind::Unreachable);
         }
         assert_eq!(kind(HdfsError::ChecksumError).0, Kind::Corrupt);
-        assert_eq!(kind(HdfsError::DataTransferError("All DataNodes failed: []".into())).0, Kind::Corrupt);
+        assert_eq!(
+            kind(HdfsError::DataTransferError("All DataNodes failed: []".into())).0,
+            Kind::Unreachable
+        );
         assert_eq!(
             kind(HdfsError::DataTransferError("All DataNodes failed: [x]".into())).0,
             Kind::Unreachable

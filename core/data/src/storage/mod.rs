@@ -29,8 +29,8 @@ use bytes::Bytes;
 use hdfs::HdfsFiles;
 use local::LocalFiles;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 type Result<T> = std::result::Result<T, StorageError>;
 
@@ -307,7 +307,7 @@ impl Storage {
             replication: options.replication,
             create_parents: options.create_parents,
         };
-        let data = &data;
+        let (data, failed) = (&data, &Mutex::new(Vec::new()));
         let written = self
             .run(|_| async move {
                 let number = self.0.next_temporary.fetch_add(1, Ordering::Relaxed);
@@ -316,7 +316,9 @@ impl Storage {
                 match self.create_checked(&temporary, data, create).await {
                     Ok(()) => Ok(temporary),
                     Err(error) => {
-                        self.discard(&temporary).await;
+                        if !self.discard(&temporary).await {
+                            failed.lock().unwrap_or_else(PoisonError::into_inner).push(temporary);
+                        }
                         Err(StorageError { uri: to.to_string(), ..error })
                     }
                 }
@@ -325,6 +327,11 @@ impl Storage {
         let renamed = self.rename(&written, to, options.overwrite).await;
         if renamed.is_err() {
             self.discard(&written).await;
+        }
+        // What could not be removed while the NameNode was away can be now.
+        let failed = std::mem::take(&mut *failed.lock().unwrap_or_else(PoisonError::into_inner));
+        for temporary in &failed {
+            self.discard(temporary).await;
         }
         renamed
     }
@@ -340,10 +347,9 @@ impl Storage {
     }
 
     /// One attempt to remove a temporary file; what remains is only litter.
-    async fn discard(&self, at: &Location) {
-        if let Err(error) = dispatch!(self, "delete", at, delete(at, false)) {
-            tracing::debug!("temporary file left behind: {error}");
-        }
+    async fn discard(&self, at: &Location) -> bool {
+        let result: Result<bool> = dispatch!(self, "delete", at, delete(at, false));
+        result.inspect_err(|error| tracing::debug!("temporary file left behind: {error}")).is_ok()
     }
 
     /// Renames a file or folder, idempotently: when an attempt failed without a clear answer and afterwards the

@@ -27,7 +27,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         RetryPolicy {
             call_timeout: Duration::from_secs(15),
-            stall_timeout: Duration::from_secs(40),
+            stall_timeout: Duration::from_secs(20),
             retry_for: Duration::from_secs(600),
             backoff_first: Duration::from_millis(200),
             backoff_max: Duration::from_secs(10),
@@ -60,10 +60,14 @@ impl RetryPolicy {
             };
             attempt += 1;
             let wait = self.backoff(attempt, salt);
-            // A corrupt read is tried once more: another replica may be right.
-            let again =
-                error.kind.is_transient() || (error.kind == StorageErrorKind::Corrupt && attempt == 1);
-            if !again || start.elapsed() + wait > self.retry_for {
+            let patience = match (error.kind, error.patience) {
+                (_, Some(patience)) => patience.min(self.retry_for),
+                // A corrupt read is tried once more: another replica may be right.
+                (StorageErrorKind::Corrupt, _) if attempt == 1 => self.retry_for,
+                (kind, _) if kind.is_transient() => self.retry_for,
+                _ => Duration::ZERO,
+            };
+            if start.elapsed() + wait > patience {
                 error.tries = Some((attempt, start.elapsed()));
                 return Err(error);
             }
@@ -125,6 +129,15 @@ mod tests {
                 .await;
             assert_eq!((result.unwrap_err().kind, count), (kind, tries));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lasting_kind_may_pass_within_a_time_of_its_own() {
+        let start = Instant::now();
+        let full = || error(StorageErrorKind::NoSpace).may_pass_within(Duration::from_secs(30));
+        let failed = RetryPolicy::default().run("w", |_| async { Err::<(), _>(full()) }).await.unwrap_err();
+        assert_eq!(failed.kind, StorageErrorKind::NoSpace);
+        assert!((15..=30).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     }
 
     #[test]
