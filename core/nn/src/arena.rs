@@ -110,6 +110,9 @@ impl<'a> Shared<'a> {
     }
 }
 
+/// What is done with a chunk: its range, and that part of every array.
+pub(crate) type ChunkWork<'a> = dyn Fn(Range<usize>, &mut [&mut [f32]]) + Sync + 'a;
+
 /// Cuts arrays of one length into chunks at the same places and lets the team work on them: `work` gets the
 /// range of a chunk, and that part of every array.
 ///
@@ -119,7 +122,7 @@ pub(crate) fn for_chunks<const N: usize>(
     team: &mut Team,
     chunk: usize,
     arrays: [&mut [f32]; N],
-    work: &(dyn Fn(Range<usize>, &mut [&mut [f32]]) + Sync),
+    work: &ChunkWork<'_>,
 ) {
     let len = arrays.first().map_or(0, |array| array.len());
     assert!(

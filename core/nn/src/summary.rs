@@ -47,7 +47,7 @@ impl Model {
 
 /// Bytes of so many numbers, in KiB.
 fn kib(numbers: usize) -> String {
-    if numbers % 256 == 0 {
+    if numbers.is_multiple_of(256) {
         format_bytes(4 * numbers as u64)
     } else {
         format!("{:.1} KiB", numbers as f64 / 256.0)

@@ -115,7 +115,7 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     fn interleave(self, odd: Self) -> (Self, Self) {
-        let at = |i: usize| if i % 2 == 0 { self.0[i / 2] } else { odd.0[i / 2] };
+        let at = |i: usize| if i.is_multiple_of(2) { self.0[i / 2] } else { odd.0[i / 2] };
         (Portable(std::array::from_fn(at)), Portable(std::array::from_fn(|i| at(i + LANES))))
     }
     #[inline(always)]

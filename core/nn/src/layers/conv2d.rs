@@ -82,7 +82,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
     if let Some(channels) = channels.filter(|channels| *channels != input.c) {
         return Err(Misfit(format!("in_channels = {channels}, but the layer before gives {given}")));
     }
-    if input.c % groups != 0 || filters % groups != 0 {
+    if !input.c.is_multiple_of(groups) || !filters.is_multiple_of(groups) {
         let message = format!("{} input channels and {filters} filters can not both be divided", input.c);
         return Err(Misfit(format!("{message} into {groups} groups")));
     }
