@@ -47,7 +47,7 @@ pub enum Command {
 #[derive(Subcommand, Debug)]
 pub enum JobCommand {
     /// The resolved job: every key with its value and where that came from
-    Show(JobShowArgs),
+    Show(Box<JobShowArgs>),
     /// Every key with its default and meaning, as a job file
     Defaults,
 }

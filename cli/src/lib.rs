@@ -118,7 +118,7 @@ impl App {
             Command::Kill(args) => inspect::kill(args, surroundings).await,
             Command::Logs(args) => logs::logs(args, surroundings).await,
             Command::Doctor(args) => doctor::doctor(args, surroundings, &self.registry).await,
-            Command::Job(JobCommand::Show(args)) => check::show(args, &self.registry),
+            Command::Job(JobCommand::Show(args)) => check::show(*args, &self.registry),
             Command::Job(JobCommand::Defaults) => check::defaults(&self.registry),
             Command::Am(args) => roles::am(&args, surroundings).await,
             Command::Container(_) => Err(CommandError::internal("the worker has no client runtime")),

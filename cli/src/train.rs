@@ -115,7 +115,11 @@ async fn yarn(
     let submitted = submit::submit(hadoop, storage, job).await?;
     let id = submitted.application.to_string();
     let mut progress = Progress::new();
-    progress.line(&format!("Submitted application {id} in {} ms", now_ms() - begun_ms));
+    let uploaded = match submitted.uploaded_bytes {
+        0 => String::new(),
+        bytes => format!(", {} MiB of executable uploaded", bytes >> 20),
+    };
+    progress.line(&format!("Submitted application {id} in {} ms{uploaded}", now_ms() - begun_ms));
     if detach {
         let results = Results::new().with("applicationId", id.as_str());
         results.print(format, &id)?;

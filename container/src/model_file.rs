@@ -75,7 +75,7 @@ pub async fn write(
     let text = serde_json::to_vec_pretty(&manifest)
         .map_err(|error| Misfortune::new(FailureKind::Panic, format!("manifest: {error}")))?;
     let options = WriteOptions { create_parents: true, ..WriteOptions::default() };
-    storage.write(&folder.join(WEIGHTS), weights.into(), options.clone()).await?;
+    storage.write(&folder.join(WEIGHTS), weights.into(), options).await?;
     storage.write(&folder.join(MANIFEST), text.into(), options).await?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The fixture itself: that what the other tests stand on is a real cluster, that its faults are real, and that
 //! nothing is left of it.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 use ringspin_integration_tests::cluster::{Cluster, ClusterError, Options, eventually};
 use std::os::unix::process::ExitStatusExt;

@@ -1,5 +1,6 @@
 //! Training on this machine: what a job leaves, that the commands agree about it, and that the bits of a model do
 //! not depend on the number of workers.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 use ringspin_integration_tests::cluster::Finished;
 use ringspin_integration_tests::data;

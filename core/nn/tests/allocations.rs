@@ -1,4 +1,5 @@
 //! After a workspace is built, passes and updates allocate nothing.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 use ringspin_job::{Component, ModelSpec, Value};
 use ringspin_nn::{

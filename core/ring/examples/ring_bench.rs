@@ -208,13 +208,7 @@ fn measure(bytes: usize, options: &Options, ring: &mut Ring, raw: &mut RawLinks)
     if ring.rank() == 0 {
         let bus = |time: Duration| factor * bytes as f64 / time.as_secs_f64() / 1e9;
         let (ours, limit) = (median(&mut ring_times), median(&mut raw_times));
-        print_row(
-            bytes,
-            options,
-            ours,
-            bus(ours),
-            limit.is_zero().then_some(0.0).unwrap_or_else(|| bus(limit)),
-        );
+        print_row(bytes, options, ours, bus(ours), if limit.is_zero() { 0.0 } else { bus(limit) });
         if options.stats {
             print_stats(&before, ring.stats());
         }

@@ -1,4 +1,5 @@
 //! All collectives among threads with links in memory: any world, any length, transfers cut anywhere.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 use proptest::prelude::*;
 use ringspin_ring::{

@@ -1,4 +1,5 @@
 //! Ranks that die, hang or are told to stop: everybody learns it at once, and who it was.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 use ringspin_ring::{
     Abort, Lost, Ring, RingError, Wire,

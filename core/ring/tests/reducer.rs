@@ -1,4 +1,5 @@
 //! The ring on its own thread.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 use ringspin_ring::{
     Bucket, Reducer, Ring, RingError, Wire,

@@ -1,4 +1,5 @@
 //! Rings over TCP on loopback: forming them among strangers, using them, and losing them.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 use ringspin_job::JobSecret;
 use ringspin_ring::{Abort, HandshakeFault, Ring, RingConfig, RingError, Wire};
