@@ -17,12 +17,16 @@ die() {
 want_command() { command -v "$1" >/dev/null || missing_packages+=("$2"); }
 want_file() { [[ -e $1 ]] || missing_packages+=("$2"); }
 
-# For every build: OpenBLAS as a static archive (build/openblas links to Debian's), a linker, pkg-config.
+# For every build: a linker and what it links.
 want_build_tools() {
   want_command cc gcc
-  want_command pkg-config pkg-config
   want_file /usr/include/stdlib.h libc6-dev
-  want_file build/openblas/libopenblas.a libopenblas-serial-dev
+}
+
+# For builds with the feature `openblas`: OpenBLAS as a static archive (build/openblas links to Debian's).
+want_openblas() {
+  want_command pkg-config pkg-config
+  want_file build/openblas/libopenblas.a libopenblas-pthread-dev
 }
 
 # For a real Hadoop on this machine (scripts/hadoop).

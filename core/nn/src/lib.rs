@@ -3,7 +3,7 @@
 //!
 //! Synchronous, without I/O, sockets, clocks or globals. All parameters lie in one flat buffer and all
 //! gradients in another, both the caller's; a [`Model`] says what lies where and a [`Workspace`] runs it. The
-//! bits of a result depend on neither the number of threads nor, outside of BLAS, on the CPU.
+//! bits of a result depend neither on the number of threads nor on the CPU, unless the build chose a BLAS.
 //!
 //! Reading order: [`Shape`], [`Layer`] (the contract), one file of `layers/`, `model` (a description becomes
 //! layers that fit), `plan` (order and memory of a pass), `execute` (the pass), `kernels/`.

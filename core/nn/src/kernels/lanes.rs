@@ -11,7 +11,7 @@ pub(crate) const LANES: usize = 16;
 /// Sixteen `f32`. Values of the CPU-specific types exist only below [`super::Isa::run`], which has made sure
 /// that the CPU has the instructions.
 pub(crate) trait Lanes: Copy {
-    /// Vectors of pixels in a register tile of six output rows: what fits the register file.
+    /// Whether the register file has room for some 24 of these; otherwise for six.
     const WIDE: bool;
 
     /// The same number in every lane.

@@ -123,7 +123,8 @@ impl ConvKernel for Columns {
                     let columns = &mut pass.scratch[..pixels.len() * filter];
                     self.gather(x, group, pixels.clone(), columns);
                     let columns = Matrix::new(columns, pixels.len(), filter);
-                    multiply(columns, weights, 0.0, &mut y[pixels.start * all + group * filters..], all);
+                    let y = &mut y[pixels.start * all + group * filters..];
+                    multiply(pass.context.isa, columns, weights, y, all, false);
                 }
             }
             if conv.bias {
@@ -133,7 +134,7 @@ impl ConvKernel for Columns {
     }
 
     fn backward(&self, mut pass: Backward<'_>) {
-        let (conv, filter) = (&self.conv, self.conv.filter());
+        let (conv, filter, isa) = (&self.conv, self.conv.filter(), pass.context.isa);
         let (filters, all) = (conv.group_outputs(), conv.output.c);
         let (x_len, y_len) = (conv.input.pixels() * conv.input.c, conv.output.pixels() * all);
         let (columns, dw) = pass.scratch.split_at_mut(self.rows() * filter);
@@ -151,16 +152,11 @@ impl ConvKernel for Columns {
                     let dy = Matrix::strided(dy, pixels.len(), filters, all);
                     if pass.dparams.is_some() {
                         self.gather(&pass.x[record * x_len..][..x_len], group, pixels.clone(), columns);
-                        multiply(
-                            Matrix::new(columns, pixels.len(), filter).transposed(),
-                            dy,
-                            1.0,
-                            dw,
-                            filters,
-                        );
+                        let columns = Matrix::new(columns, pixels.len(), filter).transposed();
+                        multiply(isa, columns, dy, dw, filters, true);
                     }
                     if let Some(dx) = pass.dx.as_deref_mut() {
-                        multiply(dy, weights, 0.0, columns, filter);
+                        multiply(isa, dy, weights, columns, filter, false);
                         self.scatter(columns, group, pixels.clone(), &mut dx[record * x_len..][..x_len]);
                     }
                 }

@@ -88,7 +88,7 @@ impl Layer for Linear {
         let (weight, bias) = pass.params.split_at(self.weights());
         let x = Matrix::new(pass.x, pass.records, self.inputs);
         let weight = Matrix::new(weight, self.outputs, self.inputs);
-        multiply(x, weight.transposed(), 0.0, pass.y, self.outputs);
+        multiply(pass.context.isa, x, weight.transposed(), pass.y, self.outputs, false);
         if self.bias {
             add_row(pass.y, bias);
         }
@@ -98,12 +98,12 @@ impl Layer for Linear {
         let dy = Matrix::new(pass.dy, pass.records, self.outputs);
         if let Some(dx) = pass.dx {
             let weight = Matrix::new(&pass.params[..self.weights()], self.outputs, self.inputs);
-            multiply(dy, weight, 0.0, dx, self.inputs);
+            multiply(pass.context.isa, dy, weight, dx, self.inputs, false);
         }
         if let Some(dparams) = pass.dparams {
             let (dweight, dbias) = dparams.split_at_mut(self.weights());
             let x = Matrix::new(pass.x, pass.records, self.inputs);
-            multiply(dy.transposed(), x, 1.0, dweight, self.inputs);
+            multiply(pass.context.isa, dy.transposed(), x, dweight, self.inputs, true);
             if self.bias {
                 sum_rows(pass.dy, self.outputs, dbias);
             }
@@ -131,8 +131,7 @@ impl Sharded for Linear {
         let [dweight, dbias] = pass.dparams;
         let x = Matrix::new(pass.x, pass.records, self.inputs);
         let dy = Matrix::strided(&pass.dy[rows.start..], pass.records, rows.len(), self.outputs);
-        let keep = if pass.accumulate { 1.0 } else { 0.0 };
-        multiply(dy.transposed(), x, keep, dweight, self.inputs);
+        multiply(pass.isa, dy.transposed(), x, dweight, self.inputs, pass.accumulate);
         if self.bias {
             if !pass.accumulate {
                 dbias.fill(0.0);
