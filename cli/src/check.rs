@@ -7,7 +7,7 @@ use crate::results::{Results, print_line};
 use ringspin_container::train::build_model;
 use ringspin_data::index::Survey;
 use ringspin_data::storage::Storage;
-use ringspin_job::{JobSpec, Settings, keys};
+use ringspin_job::{InputSpec, JobSpec, Settings, keys};
 use ringspin_nn::{Model, ParamDoc, Registry, Table};
 
 /// Resolves a job, components included.
@@ -40,9 +40,9 @@ pub async fn against_data(
     job: &JobSpec,
     registry: &Registry,
 ) -> Result<Checked, CommandError> {
-    let survey = Survey::take(storage, &job.input).await.map_err(refused)?;
+    let survey = look_at(storage, &job.input).await?;
     if let Some(validation) = &job.validation {
-        let other = Survey::take(storage, &validation.input).await.map_err(refused)?;
+        let other = look_at(storage, &validation.input).await?;
         if other.schema.shape != survey.schema.shape {
             let message = format!(
                 "validation data has records of shape {:?}, training data of {:?}",
@@ -55,6 +55,15 @@ pub async fn against_data(
         .map_err(|error| CommandError::usage(error.message))?;
     check_output(storage, job).await?;
     Ok(Checked { model, survey })
+}
+
+/// Looks at an input; one of which names and sizes alone tell that it has no records is refused.
+async fn look_at(storage: &Storage, input: &InputSpec) -> Result<Survey, CommandError> {
+    let survey = Survey::take(storage, input).await.map_err(refused)?;
+    if survey.tasks().is_empty() {
+        survey.clone().merge(Vec::new()).map_err(refused)?;
+    }
+    Ok(survey)
 }
 
 async fn check_output(storage: &Storage, job: &JobSpec) -> Result<(), CommandError> {

@@ -4,8 +4,8 @@ use crate::args::{ApplicationArgs, Format, ListArgs};
 use crate::exit::{CommandError, Exit};
 use crate::progress::describe;
 use crate::results::{Results, print_line};
-use crate::submit::yarn_error;
-use crate::surroundings::{Hadoop, Surroundings};
+use crate::submit::{STAGING, yarn_error};
+use crate::surroundings::{Base, Hadoop, Surroundings};
 use ringspin_control::status::Status;
 use ringspin_hadoop::conf::RmService;
 use ringspin_hadoop::ids::ApplicationId;
@@ -200,6 +200,11 @@ pub async fn kill(args: ApplicationArgs, surroundings: &Surroundings) -> Result<
     let yarn = hadoop.yarn()?;
     let wait = Wait { deadline: KILL_DEADLINE, ..Wait::default() };
     yarn.kill(id, &format!("killed by {} with `ringspin kill`", hadoop.user), wait).await.map_err(asked)?;
+    // An ApplicationMaster removes it when it is told to end; it may not have run yet, or not have had the time.
+    let staged = hadoop.home()?.join(STAGING).join(&id.to_string());
+    if let Err(error) = surroundings.storage(Some(&hadoop), Base::Cluster)?.delete(&staged, true).await {
+        tracing::warn!("{error}");
+    }
     let report = yarn.report(id).await.map_err(asked)?;
     results(&report).print(args.format, &format!("{id} is {}", report.state))?;
     Ok(Exit::Success)

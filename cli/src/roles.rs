@@ -16,7 +16,7 @@ use ringspin_container::WorkerOptions;
 use ringspin_container::link::AmAddress;
 use ringspin_control::messages::JobContext;
 use ringspin_control::status::Outcome;
-use ringspin_data::storage::{RetryPolicy as StoragePolicy, Storage, StorageOptions};
+use ringspin_data::storage::{Location, RetryPolicy as StoragePolicy, Storage, StorageOptions};
 use ringspin_hadoop::conf::{Configuration, RmService, TimeUnit};
 use ringspin_hadoop::credentials::{Credentials, FileVersion, kind};
 use ringspin_hadoop::ids::ContainerId;
@@ -79,7 +79,7 @@ pub async fn am(args: &AmArgs, surroundings: &Surroundings) -> Result<Exit, Comm
     };
     let access = access(&conf, surroundings)?;
     let cluster = Cluster::Yarn(YarnCluster::start(options, sender.clone()));
-    kill_on_signal(sender.clone())?;
+    kill_on_signal(sender.clone(), storage.clone(), bundle.staging.clone())?;
     let mut marks = bundle.marks.clone();
     marks.push(("ApplicationMaster started".into(), begun_ms));
     let attempt_number = attempt.attempt.unsigned_abs();
@@ -214,12 +214,22 @@ fn access(conf: &Configuration, surroundings: &Surroundings) -> Result<Access, C
     })
 }
 
-fn kill_on_signal(events: tokio::sync::mpsc::Sender<Event>) -> Result<(), CommandError> {
+/// YARN kills an application by SIGTERM and, 250 ms later, SIGKILL
+/// (`yarn.nodemanager.sleep-delay-before-sigkill.ms`): the staging folder goes first, then the job ends.
+fn kill_on_signal(
+    events: tokio::sync::mpsc::Sender<Event>,
+    storage: Storage,
+    staging: Location,
+) -> Result<(), CommandError> {
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| CommandError::internal(error.to_string()))?;
     tokio::spawn(async move {
         if terminate.recv().await.is_some() {
-            let _ = events.send(Event::KillRequested("the ApplicationMaster got SIGTERM".into())).await;
+            let killed = Event::KillRequested("the ApplicationMaster got SIGTERM".into());
+            let (_, deleted) = tokio::join!(events.send(killed), storage.delete(&staging, true));
+            if let Err(error) = deleted {
+                tracing::warn!("{error}");
+            }
         }
     });
     Ok(())

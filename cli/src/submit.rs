@@ -17,7 +17,7 @@ use ringspin_job::{ContainerSpec, JobSecret, JobSpec};
 use std::collections::BTreeMap;
 
 /// Folder for staging when the job names none, below the user's home.
-const STAGING: &str = ".ringspin";
+pub const STAGING: &str = ".ringspin";
 /// Tokens that must never be handed on: they belong to whoever started us.
 const OWN_TOKENS: [&str; 4] = [kind::AMRM, kind::NM, kind::CONTAINER, "mapreduce.job"];
 

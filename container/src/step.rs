@@ -351,18 +351,18 @@ impl Stepper {
         };
         let place = match self.model.find_non_finite(grads) {
             Some(parameter) => {
-                format!("the first such gradient is that of {} ({})", parameter.name, parameter.layer)
+                format!("; the first such gradient is that of {} ({})", parameter.name, parameter.layer)
             }
             None => match &self.sums {
                 Sums::Fixed { point, .. } if sums.not_finite > 0 => format!(
-                    "or a gradient is beyond {:.0}, the largest that numerics.fraction_bits leaves room for; lower it",
+                    ", or a gradient is beyond {:.0}, the largest that numerics.fraction_bits leaves room for; lower it",
                     point.limit()
                 ),
-                _ => "it came from another worker".into(),
+                _ => "; it came from another worker".into(),
             },
         };
         let message = format!(
-            "step {step} (epoch {epoch}): loss or gradients are not finite; {place}. Lower optimizer.lr, look at the \
+            "step {step} (epoch {epoch}): loss or gradients are not finite{place}. Lower optimizer.lr, look at the \
              input's mean and std, or set stop_on_nan = false to go on"
         );
         Misfortune::new(FailureKind::NotFinite, message)

@@ -298,3 +298,24 @@ fn locations_in_hdfs_and_behind_mount_tables() {
     let local = conf_with("");
     assert!(local.locate("/x").unwrap_err().to_string().contains("file"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_a_getter_panic(value in "[ -~\u{e9}\n${}:./-]{0,60}", other in "[a-z0-9${}:./@,\\[\\]-]{0,30}") {
+        let mut conf = conf_with("fs.viewfs.mounttable.t.link./a=hdfs://host/b");
+        conf.set("x", &value, "a test");
+        conf.set("y", &other, "a test");
+        conf.set("fs.defaultFS", &other, "a test");
+        for key in ["x", "y"] {
+            let _ = (conf.get(key), conf.get_bool(key, true), conf.get_int(key, 0), conf.get_size(key, 0));
+            let _ = (conf.get_time(key, TimeUnit::Millis, None), conf.get_list(key), conf.get_address(key, 1));
+        }
+        for text in [&value, &other, &format!("viewfs://t/{value}"), &format!("/{other}")] {
+            if let Ok(at) = conf.locate(text) {
+                proptest::prop_assert!(at.path.starts_with('/') && !at.namenodes.is_empty());
+            }
+            let _ = conf.namenodes(text);
+        }
+        proptest::prop_assert!(conf.resolved().len() >= 3);
+    }
+}

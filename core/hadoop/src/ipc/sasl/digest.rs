@@ -355,4 +355,14 @@ mod tests {
         assert_eq!(fields.get("qop"), Some("auth"));
         assert_eq!(quoted("a \"b\\ c"), "a \\\"b\\\\ c");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_challenge_and_no_proof_makes_it_panic(text in "[a-z=\",\\\\ \u{e9}-]{0,80}", tail in "(,nonce=\"n\",algorithm=md5-sess)?") {
+            let login = Login::of_token(b"id", b"pw", "", "default");
+            if let Ok((_, sent)) = respond(&login, format!("{text}{tail}").as_bytes(), "c") {
+                proptest::prop_assert!(sent.finish(text.as_bytes()).is_err());
+            }
+        }
+    }
 }
