@@ -125,7 +125,7 @@ pub async fn kill(submitted: &Submitted, by: &str) {
     if let Err(error) = submitted.yarn.kill(submitted.application, by, wait).await {
         tracing::error!("{}: {error}", submitted.application);
     }
-    submitted.remove_folder().await;
+    submitted.remove_remains().await;
 }
 
 fn lost(submitted: &Submitted, error: &YarnError) -> CommandError {

@@ -4,6 +4,7 @@ use crate::args::{ApplicationArgs, Format, ListArgs};
 use crate::exit::{CommandError, Exit};
 use crate::progress::describe;
 use crate::results::{Results, print_line};
+use crate::staging;
 use crate::submit::{STAGING, yarn_error};
 use crate::surroundings::{Base, Hadoop, Surroundings};
 use ringspin_control::status::Status;
@@ -202,9 +203,8 @@ pub async fn kill(args: ApplicationArgs, surroundings: &Surroundings) -> Result<
     yarn.kill(id, &format!("killed by {} with `ringspin kill`", hadoop.user), wait).await.map_err(asked)?;
     // An ApplicationMaster removes it when it is told to end; it may not have run yet, or not have had the time.
     let staged = hadoop.home()?.join(STAGING).join(&id.to_string());
-    if let Err(error) = surroundings.storage(Some(&hadoop), Base::Cluster)?.delete(&staged, true).await {
-        tracing::warn!("{error}");
-    }
+    staging::remove_remains(&surroundings.storage(Some(&hadoop), Base::Cluster)?, &staged, &id.to_string())
+        .await;
     let report = yarn.report(id).await.map_err(asked)?;
     results(&report).print(args.format, &format!("{id} is {}", report.state))?;
     Ok(Exit::Success)

@@ -7,13 +7,16 @@
 //! ```
 
 use crate::exit::CommandError;
-use ringspin_am::bundle::ShippedFile;
+use ringspin_am::bundle::{BUNDLE, Bundle, ShippedFile};
+use ringspin_data::output::Output;
 use ringspin_data::storage::{FileStatus, Location, Storage, StorageError, StorageErrorKind, WriteOptions};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Folder for the cached executables, below the staging folder.
 const CACHE: &str = "cache";
+/// Longest bundle that is read back.
+const BUNDLE_BYTES: u64 = 16 << 20;
 /// Everybody may pass, so that NodeManagers can share what lies below.
 const OPEN_FOLDER: u32 = 0o755;
 /// The owner's alone.
@@ -112,6 +115,24 @@ pub async fn user_file(
     };
     let name = file.uri.rsplit('/').next().unwrap_or_default().to_string();
     Ok((link.map_or(name, str::to_string), ShippedFile { archive, ..file }))
+}
+
+/// Removes what an application that has ended may have left: its folder, and what was written of its output. An
+/// ApplicationMaster does so itself; one that was killed, or never ran, could not. Failures leave litter.
+pub async fn remove_remains(storage: &Storage, folder: &Location, application: &str) {
+    let output = match storage.read(&folder.join(BUNDLE), BUNDLE_BYTES).await {
+        Ok(text) => serde_json::from_slice::<Bundle>(&text).ok().map(|bundle| bundle.job.output.path),
+        Err(_) => None,
+    };
+    let sweep = async {
+        if let Some(output) = output {
+            Output::sweep(storage, &storage.locate(&output)?, application).await?;
+        }
+        storage.delete(folder, true).await
+    };
+    if let Err(error) = sweep.await {
+        tracing::warn!("left behind: {error}");
+    }
 }
 
 async fn found(storage: &Storage, at: &Location) -> Result<Option<FileStatus>, CommandError> {

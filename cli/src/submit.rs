@@ -84,15 +84,13 @@ pub async fn submit(hadoop: &Hadoop, storage: &Storage, job: JobSpec) -> Result<
 impl Submitted {
     /// Removes the job's folder after a submission that came to nothing.
     async fn take_back(&self, error: CommandError) -> CommandError {
-        self.remove_folder().await;
+        self.remove_remains().await;
         error
     }
 
-    /// Removes the job's folder; the AM does so when it ends, but it may never have run.
-    pub async fn remove_folder(&self) {
-        if let Err(error) = self.storage.delete(&self.folder, true).await {
-            tracing::warn!("{error}");
-        }
+    /// Removes what the job may have left.
+    pub async fn remove_remains(&self) {
+        staging::remove_remains(&self.storage, &self.folder, &self.application.to_string()).await;
     }
 }
 

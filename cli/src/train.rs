@@ -137,7 +137,7 @@ async fn yarn(
     progress.finish();
     let (exit, cause) = followed.exit();
     if exit != Exit::Success {
-        submitted.remove_folder().await;
+        submitted.remove_remains().await;
     }
     let status = followed.status.as_ref();
     if let Some(status) = status {

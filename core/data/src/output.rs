@@ -137,6 +137,18 @@ impl Output {
         self.storage.delete(&self.temporary, true).await.map(|_| ())
     }
 
+    /// Removes what attempts of a job that has ended left beside its output, and puts back a former output that
+    /// one of them had moved aside. Nobody of the job may be writing any more.
+    ///
+    /// # Errors
+    /// What was left could not be listed or removed.
+    pub async fn sweep(storage: &Storage, target: &Location, job: &str) -> Result<()> {
+        let owner = Owner { job: job.into(), attempt: u32::MAX };
+        let (storage, target) = (storage.clone(), target.clone());
+        let output = Output { storage, temporary: target.clone(), target, owner, overwrite: false };
+        output.fence().await
+    }
+
     /// Where a former output waits while the new one takes its name.
     fn old(&self) -> Location {
         self.target.sibling(&format!("{}.old", owned_name(&self.target, &self.owner)))
@@ -311,6 +323,11 @@ pub mod conformance {
         let next = Owner { job: "application_1_0003".into(), attempt: 2 };
         let begun = Output::begin(storage, target, true, next).await.expect("begin");
         assert!(matches!(begun, Begun::Fresh(_)));
+        assert!(storage.exists(&target.join("weights")).await.expect("stat"));
+        // A job that ended between them.
+        storage.rename(target, &aside, false).await.expect("rename");
+        Output::sweep(storage, target, "application_1_0003").await.expect("sweep");
+        assert_eq!(names(storage, folder).await, ["model"], "neither temporary nor former output beside it");
         assert!(storage.exists(&target.join("weights")).await.expect("stat"));
     }
 }

@@ -1,0 +1,100 @@
+//! Mishaps while a job runs: the true cause reaches the user and YARN, and nothing is left.
+
+use crate::site::{JOB_LIMIT, SOON, Site, application_of};
+use ringspin_integration_tests::cluster::eventually;
+use ringspin_integration_tests::program::status;
+use std::process::Command;
+
+fn kill(signal: &str, pid: u32) {
+    assert!(Command::new("kill").args(["-s", signal, &pid.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_killed_worker_ends_the_job_with_its_name() {
+    let site = Site::new();
+    let long = site.start_long(2, &[]);
+    let workers = site.roles("container");
+    assert_eq!(workers.len(), 2);
+    kill("KILL", workers[1].1);
+    let finished = long.client.wait(SOON).unwrap();
+    let host = format!("on {}", workers[1].0);
+    let parts = ["rank ", host.as_str(), "container_", "SIGKILL", "containerlogs"];
+    site.assert_ended(&finished, status::FAILED, &parts);
+    site.assert_failed_in_yarn(&long.application, &parts);
+}
+
+#[test]
+fn a_worker_over_its_memory_is_told_so() {
+    let site = Site::new();
+    // 64 MiB of container, and a network whose weights alone need more.
+    let failed =
+        site.run(&["--worker-memory", "64m", "-D", "model.hidden=[3000, 3000]", "--epochs", "100000"]);
+    let parts = ["memory", "workers.memory"];
+    site.assert_ended(&failed, status::FAILED, &parts);
+    site.assert_failed_in_yarn(&application_of(&failed.stderr), &parts);
+}
+
+#[test]
+fn numbers_that_are_none_end_the_job() {
+    let site = Site::new();
+    let failed = site.run(&["--workers", "2", "-D", "optimizer.lr=1e30"]);
+    let parts = ["step ", "not finite", "layer", "rank "];
+    site.assert_ended(&failed, status::FAILED, &parts);
+    site.assert_failed_in_yarn(&application_of(&failed.stderr), &parts);
+}
+
+#[test]
+fn a_killed_application_master_ends_the_job() {
+    let site = Site::new();
+    let long = site.start_long(2, &[]);
+    let masters = site.roles("am");
+    assert_eq!(masters.len(), 1);
+    kill("KILL", masters[0].1);
+    let finished = long.client.wait(JOB_LIMIT).unwrap();
+    let (state, end, diagnostics) = site.end_of(&long.application);
+    assert_eq!((state.as_str(), end.as_str()), ("FAILED", "FAILED"), "{diagnostics}");
+    assert!(diagnostics.contains("137"), "{diagnostics}");
+    site.assert_ended(&finished, status::FAILED, &["137"]);
+}
+
+/// `host:port` of everything that a process on a host listens on.
+fn ports(site: &Site, host: &str, pid: u32) -> Vec<u16> {
+    let printed = site.cluster.on(host, &["ss", "-ltnpH"]).unwrap().successful().unwrap().stdout;
+    let own = printed.lines().filter(|line| line.contains(&format!("pid={pid},")));
+    own.filter_map(|line| line.split_whitespace().nth(3)?.rsplit_once(':')?.1.parse().ok()).collect()
+}
+
+/// Sends garbage, HTTP, a frame of 4 GiB and pretended handshakes, and holds the connections for a while.
+const STRANGER: &str = r#"
+garbage=$(head -c 3000 /dev/urandom | base64 -w 0)
+for text in "$garbage" 'GET / HTTP/1.1\r\n\r\n' '\xff\xff\xff\xff\xff\xff' "RINGSPNC$garbage" "RINGSPIN$garbage"; do
+  (exec 3<>"/dev/tcp/$1/$2" && printf "$text" >&3; sleep 2) 2>/dev/null &
+done
+wait
+"#;
+
+#[test]
+fn strangers_on_any_port_do_no_harm() {
+    let site = Site::new();
+    let long = site.start_long(2, &[]);
+    let mut doors = Vec::new();
+    let mut processes = site.roles("am");
+    processes.extend(site.roles("container"));
+    for (host, pid, _) in &processes {
+        doors.extend(ports(&site, host, *pid).into_iter().map(|port| (host.clone(), port)));
+    }
+    assert!(doors.len() >= 4, "the AM's two ports and one of each worker: {doors:?}");
+    for (host, port) in &doors {
+        let argv = ["bash", "-c", STRANGER, "stranger", host, &port.to_string()];
+        site.cluster.on("edge", &argv).unwrap();
+    }
+    let step =
+        || site.cluster.rest(&format!("/proxy/{}/status.json", long.application)).unwrap()["step"].as_u64();
+    let before = step();
+    eventually("the job goes on", SOON, || (step() > before).then_some(()));
+    assert_eq!(site.roles("container").len(), 2);
+    long.client.signal("INT");
+    let finished = long.client.wait(SOON).unwrap();
+    assert_eq!(finished.status.code(), status::KILLED, "{}", finished.stderr);
+    site.assert_clean();
+}
