@@ -84,8 +84,8 @@ pub const KEYS: &[Key] = &[
         "lanes",
         Kind::Count(0),
         Some("0"),
-        "Lanes the data is dealt to; 0: twice workers.max. Same lanes and seed: same order of records, whatever \
-         the number of workers.",
+        "Lanes the data is dealt to: same lanes and seed, same order of records, whatever the number of workers. \
+         0: twice workers.max; with reproducible numerics 12, from 13 workers on 24, from 25 on 48 ...",
     ),
     key(
         "stop_on_nan",

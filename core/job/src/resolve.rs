@@ -4,6 +4,9 @@ use crate::spec::*;
 use crate::{Component, Origin, Problems, Settings, Value, parse_bytes, parse_duration};
 use std::time::Duration;
 
+/// Lanes of a reproducible job of up to so many workers: dealt evenly to 1, 2, 3, 4 and 6 of them.
+const REPRODUCIBLE_LANES: usize = 12;
+
 /// Reads checked settings; what [`Settings`] accepted has the right type, so a miss here is a missing key.
 struct Reader<'a> {
     settings: &'a Settings,
@@ -145,8 +148,12 @@ impl InputSpec {
 
 fn read(reader: &mut Reader<'_>) -> JobSpec {
     let workers_max = reader.count("workers.max") as usize;
+    let mode = match reader.text("numerics.mode").as_str() {
+        "reproducible" => NumericsMode::Reproducible,
+        _ => NumericsMode::Fast,
+    };
     let lanes = match reader.count("lanes") as usize {
-        0 => workers_max.saturating_mul(2),
+        0 => default_lanes(mode, workers_max),
         lanes => lanes,
     };
     let input = read_input(reader);
@@ -183,10 +190,7 @@ fn read(reader: &mut Reader<'_>) -> JobSpec {
         },
         yarn: read_yarn(reader),
         numerics: NumericsSpec {
-            mode: match reader.text("numerics.mode").as_str() {
-                "reproducible" => NumericsMode::Reproducible,
-                _ => NumericsMode::Fast,
-            },
+            mode,
             fraction_bits: u32::try_from(reader.count("numerics.fraction_bits")).unwrap_or(u32::MAX),
         },
         network: NetworkSpec {
@@ -201,6 +205,18 @@ fn read(reader: &mut Reader<'_>) -> JobSpec {
             connect_timeout: reader.duration("network.connect_timeout"),
             rpc_timeout: reader.duration("network.rpc_timeout"),
         },
+    }
+}
+
+/// Two lanes a worker, so that two of three can share the lanes of a third. Where bits count, a number that does
+/// not follow from the workers: bits are those of the lanes.
+fn default_lanes(mode: NumericsMode, workers_max: usize) -> usize {
+    match mode {
+        NumericsMode::Fast => workers_max.saturating_mul(2),
+        NumericsMode::Reproducible => {
+            let doublings = workers_max.div_ceil(REPRODUCIBLE_LANES).max(1).checked_next_power_of_two();
+            doublings.unwrap_or(usize::MAX).saturating_mul(REPRODUCIBLE_LANES)
+        }
     }
 }
 
@@ -460,8 +476,21 @@ mod tests {
         assert_eq!(spec.workers.container.memory_bytes, 2 << 30);
         assert_eq!(spec.numerics.mode, NumericsMode::Reproducible);
         assert_eq!(spec.optimizer.params.0["lr"].value, Value::Float(0.5));
-        assert_eq!(spec.lanes, 2);
+        assert_eq!(spec.lanes, 12);
         assert!(spec.validation.is_none());
+    }
+
+    #[test]
+    fn reproducible_lanes_do_not_follow_from_the_workers() {
+        let lanes = |mode: &str, workers: &str| {
+            let defines = [format!("numerics={mode}"), format!("workers.max={workers}")];
+            resolve(MINIMAL, &[&defines[0], &defines[1]]).unwrap().lanes
+        };
+        assert_eq!([lanes("fast", "1"), lanes("fast", "5")], [2, 10]);
+        assert_eq!(
+            ["1", "3", "12", "13", "24", "100"].map(|n| lanes("reproducible", n)),
+            [12, 12, 12, 24, 24, 192]
+        );
     }
 
     #[test]
