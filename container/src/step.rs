@@ -167,7 +167,7 @@ impl Stepper {
             },
         };
         // The micro-batches of a step differ by one record at most.
-        let records = job.batch_size.div_ceil(job.lanes);
+        let records = usize::try_from(plan.step_records(0)).unwrap_or(usize::MAX).div_ceil(job.lanes);
         Ok(Stepper {
             workspace: Workspace::new(Arc::clone(&model), team, records),
             state: OptimizerState::new(&*optimizer, count),

@@ -109,7 +109,7 @@ impl Training {
         let mut stepper = Stepper::new(registry, &job, Arc::clone(&model), &plan, self.ring(&job, &own)?)?;
         self.link.send(ToAm::Joined { generation: self.assignment.generation });
         self.link.pulse.set_state("training");
-        let validation = self.validation(&job, &model, &storage, &own)?;
+        let validation = self.validation(&job, &model, &storage, &own, plan.step_records(0))?;
         let mut report = Report::new(&self.link, own.rank, &plan, job.epochs);
         for epoch in 0..job.epochs {
             for _ in 0..plan.steps_per_epoch() {
@@ -190,6 +190,7 @@ impl Training {
         model: &Model,
         storage: &Storage,
         own: &Own,
+        step_records: u64,
     ) -> Result<Option<(u64, Validation)>, Misfortune> {
         let (Some(ValidationSpec { input, every_epochs }), Some(index)) =
             (&job.validation, self.assignment.validation.take())
@@ -198,7 +199,8 @@ impl Training {
         };
         let options = PlanOptions {
             lanes: job.lanes,
-            batch_size: job.batch_size,
+            // Micro-batches no larger than those that the training has memory for.
+            batch_size: usize::try_from(step_records).unwrap_or(usize::MAX),
             order: Order::Sequential,
             deal: Deal::FileOrder,
         };

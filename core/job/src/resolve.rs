@@ -4,6 +4,8 @@ use crate::spec::*;
 use crate::{Component, Origin, Problems, Settings, Value, parse_bytes, parse_duration};
 use std::time::Duration;
 
+/// More lanes than this, or workers, are a typing mistake: ApplicationMaster and workers keep something for each.
+const MAX_LANES: usize = 1 << 16;
 /// Lanes of a reproducible job of up to so many workers: dealt evenly to 1, 2, 3, 4 and 6 of them.
 const REPRODUCIBLE_LANES: usize = 12;
 
@@ -427,6 +429,9 @@ fn contradictions(spec: &JobSpec, reader: &mut Reader<'_>) {
                 spec.lanes, spec.workers.max
             ),
         );
+    }
+    if spec.lanes > MAX_LANES {
+        wrong("lanes", format!("is {}; at most {MAX_LANES} can be dealt to", spec.lanes));
     }
     if spec.numerics.mode == NumericsMode::Reproducible && spec.network.wire == WirePrecision::Bf16 {
         wrong(
