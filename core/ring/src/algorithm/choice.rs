@@ -21,8 +21,9 @@ const MESSAGE_BYTES: u128 = 32 << 10;
 const RING_SURCHARGE: u128 = 2;
 
 /// Blocks of a segment have about this many bytes, so that what was just reduced, or is about to be replaced, is still in
-/// the cache when it is sent or received. Less would leave too little under way.
-const SEGMENT_BLOCK_BYTES: usize = 1 << 20;
+/// a cache when it is sent or received. Less leaves too little under way: with four ranks on two cores, 64 MiB went round
+/// at 1.56 GB/s with 4 MiB, at 1.47 with 2 and at 1.39 with 1; two ranks showed no difference.
+const SEGMENT_BLOCK_BYTES: usize = 4 << 20;
 
 /// In how many segments a vector of `bytes` is worked on.
 pub(crate) fn segments(bytes: usize, world: usize) -> usize {
