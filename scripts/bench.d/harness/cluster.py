@@ -108,7 +108,7 @@ class Finished:
         begun = float(self.lines[0][1])
         marks = {}
         for at, text in self.lines:
-            if submitted := re.fullmatch(r"Submitted application \S+ in (\d+) ms", text):
+            if submitted := re.match(r"Submitted application \S+ in (\d+) ms", text):
                 marks["client ready"] = at - int(submitted[1]) / 1e3 - begun
             if text.startswith("Start: ") and "client ready" in marks:
                 for what, seconds in re.findall(r"([^,:]+) ([\d.]+) s(?:,|$)", text.removeprefix("Start: ")):
