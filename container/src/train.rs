@@ -174,6 +174,7 @@ impl Training {
             io_timeout: RING_SILENCE,
             chunk_bytes: usize::try_from(job.network.chunk_bytes).unwrap_or(usize::MAX),
             socket_buffer_bytes: 0,
+            shared_memory: job.network.shared_memory,
             abort: self.abort.clone(),
         };
         let ring = Ring::connect(config, &self.listener)?;

@@ -306,6 +306,12 @@ pub const KEYS: &[Key] = &[
         Some("\"256 KiB\""),
         "Pieces a bucket is cut into, so that sending, receiving and adding overlap.",
     ),
+    key(
+        "network.shared_memory",
+        Kind::Bool,
+        Some("true"),
+        "Workers of one host exchange gradients through memory that they share, where containers let them.",
+    ),
     key("network.heartbeat", Kind::Duration(10), Some("\"500 ms\""), "Between AM and workers."),
     key(
         "network.heartbeat_timeout",

@@ -202,6 +202,7 @@ fn read(reader: &mut Reader<'_>) -> JobSpec {
             },
             bucket_bytes: reader.bytes("network.bucket"),
             chunk_bytes: reader.bytes("network.chunk"),
+            shared_memory: reader.flag("network.shared_memory"),
             heartbeat: reader.duration("network.heartbeat"),
             heartbeat_timeout: reader.duration("network.heartbeat_timeout"),
             connect_timeout: reader.duration("network.connect_timeout"),

@@ -234,6 +234,8 @@ pub struct NetworkSpec {
     pub bucket_bytes: u64,
     /// Bytes a ring step sends before it looks at what arrived.
     pub chunk_bytes: u64,
+    /// Whether workers of one host exchange gradients through shared memory.
+    pub shared_memory: bool,
     /// Heartbeats between AM and workers.
     pub heartbeat: Duration,
     /// Silence after which a worker or the AM counts as gone.

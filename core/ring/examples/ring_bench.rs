@@ -27,6 +27,7 @@ ring_bench: time all-reduces between processes on loopback, beside raw TCP
   --buffer KIB        socket buffers; 0 leaves them to the system (0)
   --budget MIB        bytes a size is measured with, at least 5 and at most 400 times (512)
   --no-raw            without raw TCP
+  --tcp               between hosts: without the memory that processes of one host share
   --stats             where rank 0 spent its time
   --json              one JSON document a size";
 
@@ -41,6 +42,7 @@ struct Options {
     buffer_bytes: usize,
     budget_bytes: usize,
     raw: bool,
+    tcp: bool,
     stats: bool,
     json: bool,
     /// Set in the processes that do the work.
@@ -68,6 +70,7 @@ fn parse(arguments: &[String]) -> Fallible<Option<Options>> {
         buffer_bytes: 0,
         budget_bytes: 512 << 20,
         raw: true,
+        tcp: false,
         stats: false,
         json: false,
         rank: None,
@@ -85,6 +88,7 @@ fn parse(arguments: &[String]) -> Fallible<Option<Options>> {
             "--budget" => options.budget_bytes = value()?.parse::<usize>()? << 20,
             "--rank" => options.rank = Some(value()?.parse()?),
             "--no-raw" => options.raw = false,
+            "--tcp" => options.tcp = true,
             "--stats" => options.stats = true,
             "--json" => options.json = true,
             other => return Err(format!("unknown flag {other}\n{HELP}").into()),
@@ -161,6 +165,7 @@ fn connect(rank: usize, options: &Options, peers: Vec<SocketAddr>, listener: &Tc
         io_timeout: Duration::from_secs(60),
         chunk_bytes: options.chunk_bytes,
         socket_buffer_bytes: options.buffer_bytes,
+        shared_memory: !options.tcp,
         abort: Abort::new(),
     };
     Ok(Ring::connect(config, listener)?)

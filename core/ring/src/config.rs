@@ -35,6 +35,8 @@ pub struct RingConfig {
     pub chunk_bytes: usize,
     /// Send and receive buffers of each socket; 0 leaves them to the system, which adapts them.
     pub socket_buffer_bytes: usize,
+    /// Whether ranks at one address exchange bytes through shared memory, where they can see each other's.
+    pub shared_memory: bool,
     /// What ends this ring from other threads, also while it is being formed. Never one of another ring.
     pub abort: Abort,
 }

@@ -9,8 +9,8 @@ use crate::{
     HandshakeFault, Ring, RingConfig, RingError, algorithm,
     handshake::{Channel, Conversation, HELLO_BYTES, Identity, RingId, Step},
     links::{
-        Links, memory,
-        tcp::{TcpLinks, timespec},
+        Links, OFFER_BYTES, Offer, Queue, memory,
+        process::{DataLink, ProcessLinks, timespec},
     },
 };
 use ringspin_job::Challenge;
@@ -226,7 +226,7 @@ impl<'a> Rendezvous<'a> {
     }
 
     /// The links, unless this rank is alone; and how many connections were refused.
-    fn run(mut self) -> Result<(Option<TcpLinks>, u64), RingError> {
+    fn run(mut self) -> Result<(Option<ProcessLinks>, u64), RingError> {
         let local = |error: io::Error| RingError::Config(format!("the listener of the ring: {error}"));
         self.listener.set_nonblocking(true).map_err(local)?;
         while !self.is_complete() {
@@ -244,7 +244,7 @@ impl<'a> Rendezvous<'a> {
                 self.wait(now).map_err(local)?;
             }
         }
-        Ok((self.links().map_err(local)?, self.refused))
+        Ok((self.links()?, self.refused))
     }
 
     fn is_complete(&self) -> bool {
@@ -351,19 +351,100 @@ impl<'a> Rendezvous<'a> {
     }
 
     /// The finished links, set up for traffic.
-    fn links(&mut self) -> io::Result<Option<TcpLinks>> {
+    fn links(&mut self) -> Result<Option<ProcessLinks>, RingError> {
         let mut outgoing = self.dials.drain(..).filter_map(|dial| match dial.state {
-            DialState::Up(stream) => Some(stream),
+            DialState::Up(stream) => Some((dial.rank, stream)),
             _ => None,
         });
-        let mut incoming = self.expected.drain(..).filter_map(|link| link.stream);
-        let (Some(next), Some(previous)) = (outgoing.next(), incoming.next()) else { return Ok(None) };
-        let links = TcpLinks { next, previous, outgoing: outgoing.collect(), incoming: incoming.collect() };
-        for stream in links.outgoing.iter().chain(&links.incoming).chain([&links.next, &links.previous]) {
-            prepare(stream, self.config.socket_buffer_bytes)?;
+        let mut incoming =
+            self.expected.drain(..).filter_map(|link| link.stream.map(|stream| (link.rank, stream)));
+        let (Some((_, next)), Some((_, previous))) = (outgoing.next(), incoming.next()) else {
+            return Ok(None);
+        };
+        let (outgoing, incoming): (Vec<_>, Vec<_>) = (outgoing.collect(), incoming.collect());
+        let data = outgoing.iter().chain(&incoming).map(|(_, stream)| stream);
+        for stream in data.chain([&next, &previous]) {
+            prepare(stream, self.config.socket_buffer_bytes)
+                .map_err(|error| RingError::Config(format!("a connection of the ring: {error}")))?;
         }
-        Ok(Some(links))
+        let (outgoing, incoming) = share(self.config, self.deadline, outgoing, incoming)?;
+        Ok(Some(ProcessLinks { next, previous, outgoing, incoming }))
     }
+}
+
+/// Gives the links between ranks at one address their shared memory: the sender offers, the receiver answers whether
+/// it has found it. It has not when it runs in another container; bytes then go over the connection.
+fn share(
+    config: &RingConfig,
+    deadline: Instant,
+    outgoing: Vec<(usize, TcpStream)>,
+    incoming: Vec<(usize, TcpStream)>,
+) -> Result<(Vec<DataLink>, Vec<DataLink>), RingError> {
+    let lost = |rank: usize, error: io::Error| {
+        let cause = HandshakeFault::Io(Arc::new(error));
+        config.abort.fault().unwrap_or(RingError::Handshake { rank, address: config.peers[rank], cause })
+    };
+    let own = config.peers[config.rank].ip();
+    let near = |rank: usize| config.shared_memory && config.peers[rank].ip() == own;
+    let mut offered = Vec::new();
+    for (rank, stream) in outgoing {
+        let made = if near(rank) { Queue::create().ok() } else { None };
+        if near(rank) {
+            // An offer that nobody finds stands for none.
+            let offer = made.as_ref().map_or([0; OFFER_BYTES], |(_, offer)| offer.encode());
+            // It fits into any socket buffer.
+            (&stream).write_all(&offer).map_err(|error| lost(rank, error))?;
+        }
+        offered.push((rank, stream, made.map(|(queue, _)| queue)));
+    }
+    let mut receiving = Vec::new();
+    for (rank, stream) in incoming {
+        let mut queue = None;
+        if near(rank) {
+            let mut offer = [0; OFFER_BYTES];
+            read_exactly(&stream, &mut offer, config, deadline).map_err(|error| lost(rank, error))?;
+            queue = Queue::open(&Offer::decode(&offer)).ok();
+            let answer = [u8::from(queue.is_some())];
+            (&stream).write_all(&answer).map_err(|error| lost(rank, error))?;
+        }
+        receiving.push(DataLink::new(stream, queue));
+    }
+    let mut sending = Vec::new();
+    for (rank, stream, mut queue) in offered {
+        if near(rank) {
+            let mut answer = [0];
+            read_exactly(&stream, &mut answer, config, deadline).map_err(|error| lost(rank, error))?;
+            queue = queue.filter(|_| answer == [1]);
+            queue.iter_mut().for_each(Queue::forget_file);
+        }
+        sending.push(DataLink::new(stream, queue));
+    }
+    Ok((sending, receiving))
+}
+
+/// Fills `bytes` from a non-blocking connection, unless the time is over or the ring is aborted before.
+fn read_exactly(
+    mut stream: &TcpStream,
+    bytes: &mut [u8],
+    config: &RingConfig,
+    deadline: Instant,
+) -> io::Result<()> {
+    let mut have = 0;
+    while have < bytes.len() {
+        match stream.read(&mut bytes[have..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(received) => have += received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if Instant::now() >= deadline || config.abort.fault().is_some() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                poll(&mut [PollFd::new(&stream, PollFlags::IN)], Some(&timespec(TICK)))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl Dial {

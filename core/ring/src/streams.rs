@@ -146,6 +146,8 @@ pub(crate) struct Incoming {
     staged: usize,
     /// Bytes in memory that are not yet counted as processed.
     placed: usize,
+    /// Time that adding where bytes arrived took in the last step.
+    adding: Duration,
 }
 
 impl Incoming {
@@ -162,6 +164,7 @@ impl Incoming {
             cursor,
             staged: 0,
             placed: 0,
+            adding: Duration::ZERO,
         }
     }
 
@@ -195,6 +198,9 @@ impl Incoming {
     ) -> io::Result<usize> {
         let Some(link) = self.link else { return Ok(0) };
         let chunk = staging.len();
+        if let Some(used) = self.use_in_place(links, link, format, memory, chunk)? {
+            return Ok(used);
+        }
         let run = self.cursor.run();
         let body = match &run {
             None => &mut [][..],
@@ -224,6 +230,36 @@ impl Incoming {
         Ok(received)
     }
 
+    /// Adds or stores whole elements straight from where they arrived, at most a chunk of them; `None` where that can
+    /// not be done.
+    fn use_in_place(
+        &mut self,
+        links: &dyn Links,
+        link: Link,
+        format: Format,
+        memory: &mut [u8],
+        chunk: usize,
+    ) -> io::Result<Option<usize>> {
+        let Some(run) = self.cursor.run().filter(|run| run.adds || !format.is_direct()) else {
+            return Ok(None);
+        };
+        if !self.has_begun() || self.staged > 0 {
+            return Ok(None);
+        }
+        let start = Instant::now();
+        let lent = links.lend(link, &mut |bytes| {
+            let whole =
+                bytes.len().min(run.bytes.len()).min(chunk) / format.wire_bytes() * format.wire_bytes();
+            reduce(format, run.adds, &bytes[..whole], &mut memory[in_memory(&run.bytes, whole, format)]);
+            whole
+        });
+        // None that is whole: a piece of an element lies at the end of the memory.
+        let Some(used) = lent.transpose()?.filter(|used| *used > 0) else { return Ok(None) };
+        self.cursor.advance(used);
+        self.adding = start.elapsed();
+        Ok(Some(used))
+    }
+
     /// Whether what arrived of the header is the header that must come.
     pub(crate) fn header_fits(&self, header: &[u8; HEADER_BYTES]) -> bool {
         self.link.is_none() || !self.has_begun() || self.header == *header
@@ -237,21 +273,22 @@ impl Incoming {
         }
         let whole = self.staged / format.wire_bytes() * format.wire_bytes();
         if whole == 0 {
-            return Duration::ZERO;
+            return std::mem::take(&mut self.adding);
         }
         let start = Instant::now();
         let Some(run) = self.cursor.run() else { unreachable!("staged bytes belong to a run") };
         let target = &mut memory[in_memory(&run.bytes, whole, format)];
-        if run.adds {
-            format.add(&staging[..whole], target);
-        } else {
-            format.store(&staging[..whole], target);
-        }
+        reduce(format, run.adds, &staging[..whole], target);
         staging.copy_within(whole..self.staged, 0);
         self.staged -= whole;
         self.cursor.advance(whole);
         start.elapsed()
     }
+}
+
+/// Adds what came over the wire to memory, or stores it there.
+fn reduce(format: Format, adds: bool, wire: &[u8], target: &mut [u8]) {
+    if adds { format.add(wire, target) } else { format.store(wire, target) }
 }
 
 /// Where the first `bytes` of a stretch of the wire lie in memory.

@@ -27,6 +27,7 @@ fn config(rank: usize, peers: &[SocketAddr]) -> RingConfig {
         io_timeout: Duration::from_secs(20),
         chunk_bytes: RingConfig::DEFAULT_CHUNK_BYTES,
         socket_buffer_bytes: 0,
+        shared_memory: true,
         abort: Abort::new(),
     }
 }
@@ -49,12 +50,14 @@ fn on_all<T: Send>(
 }
 
 #[test]
-fn rings_of_every_size_reduce_over_tcp() {
-    for world in [1, 2, 3, 4, 7] {
+fn rings_of_every_size_reduce_over_tcp_and_shared_memory() {
+    for (world, shared_memory) in
+        [1, 2, 3, 4, 7].into_iter().flat_map(|world| [(world, false), (world, true)])
+    {
         let (listeners, peers) = listeners(world);
         on_all(
             &listeners,
-            |rank| config(rank, &peers),
+            |rank| RingConfig { shared_memory, ..config(rank, &peers) },
             |ring| {
                 let mut ring = ring.unwrap();
                 for length in [0, 1, 1000, 100_000, 1_500_001] {
@@ -79,16 +82,51 @@ fn rings_of_every_size_reduce_over_tcp() {
 
 #[test]
 fn small_buffers_and_chunks_change_nothing() {
-    let (listeners, peers) = listeners(3);
-    on_all(
-        &listeners,
-        |rank| RingConfig { chunk_bytes: 4 << 10, socket_buffer_bytes: 128 << 10, ..config(rank, &peers) },
-        |ring| {
+    for shared_memory in [false, true] {
+        let (listeners, peers) = listeners(3);
+        let small = |rank| RingConfig {
+            chunk_bytes: 4 << 10,
+            socket_buffer_bytes: 128 << 10,
+            shared_memory,
+            ..config(rank, &peers)
+        };
+        on_all(&listeners, small, |ring| {
+            let mut ring = ring.unwrap();
+            // An odd number of 2-byte elements first: what follows is not aligned.
             let mut data = vec![1.5; 777_777];
-            ring.unwrap().all_reduce_f32(&mut data, Wire::F32).unwrap();
+            ring.all_reduce_f32(&mut data, Wire::Bf16).unwrap();
             assert!(data.iter().all(|value| *value == 4.5));
-        },
-    );
+            ring.all_reduce_f32(&mut data, Wire::F32).unwrap();
+            assert!(data.iter().all(|value| *value == 13.5));
+        });
+    }
+}
+
+#[test]
+fn a_rank_that_sleeps_is_woken_by_the_failure_of_another() {
+    for (shared_memory, length) in [(false, 8), (true, 8), (false, 3_000_000), (true, 3_000_000)] {
+        let (listeners, peers) = listeners(3);
+        let failed = on_all(
+            &listeners,
+            |rank| RingConfig { shared_memory, ..config(rank, &peers) },
+            |ring| {
+                let mut ring = ring.unwrap();
+                if ring.rank() == 1 {
+                    // The others sleep by then.
+                    std::thread::sleep(Duration::from_millis(200));
+                    ring.abort_handle().abort("told to");
+                    return (Instant::now(), String::new());
+                }
+                let error = ring.all_reduce_f32(&mut vec![1.0; length], Wire::F32).unwrap_err();
+                (Instant::now(), error.to_string())
+            },
+        );
+        for (at, error) in [&failed[0], &failed[2]] {
+            assert!(error.contains("told to"), "{error}");
+            let late = at.saturating_duration_since(failed[1].0);
+            assert!(late < Duration::from_millis(100), "{late:?}");
+        }
+    }
 }
 
 /// Strangers that stay connected until they are dropped.

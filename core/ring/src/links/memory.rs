@@ -82,6 +82,7 @@ pub(crate) fn config(rank: usize, world: usize, options: &MemoryOptions) -> Ring
         io_timeout: options.io_timeout,
         chunk_bytes: options.chunk_bytes,
         socket_buffer_bytes: 0,
+        shared_memory: false,
         abort: Abort::new(),
     }
 }

@@ -1,7 +1,10 @@
-//! The connections of one rank: TCP between processes, memory between threads.
+//! The connections of one rank: TCP or shared memory between processes, memory between threads.
 
 pub mod memory;
-pub(crate) mod tcp;
+pub(crate) mod process;
+mod shared;
+
+pub(crate) use shared::{OFFER_BYTES, Offer, Queue};
 
 use std::{io, time::Duration};
 
@@ -29,6 +32,13 @@ pub(crate) trait Links: Send + Sync {
 
     /// Receives what is there into `head` and then `body`, which together are not empty; 0 means the end.
     fn receive(&self, link: Link, head: &mut [u8], body: &mut [u8]) -> io::Result<usize>;
+
+    /// Lets `with` use bytes that have arrived where they lie, and takes out as many as it says it has used. `None`,
+    /// and nothing done, where bytes do not lie in memory or there are none.
+    fn lend(&self, link: Link, with: &mut dyn FnMut(&[u8]) -> usize) -> Option<io::Result<usize>> {
+        let _ = (link, with);
+        None
+    }
 
     /// Sleeps until one of `links` (at most [`MAX_WAITS`]) can move bytes or has ended, or until the timeout. Says
     /// which, in the order of `links`.
