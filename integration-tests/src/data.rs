@@ -89,6 +89,28 @@ lr = 0.2
 momentum = 0.9
 "#;
 
+/// A linear model of the same records with the layer of `examples/failing_layer.rs`, which panics at step 3.
+pub const FAILING_JOB: &str = r#"
+epochs = 4
+batch_size = 32
+lanes = 6
+[input]
+format = "raw"
+files = "train.raw"
+raw.shape = [8]
+[[model.layers]]
+type = "linear"
+out_features = 3
+[[model.layers]]
+type = "failing"
+step = 3
+[loss]
+name = "cross_entropy"
+[optimizer]
+name = "sgd"
+lr = 0.2
+"#;
+
 /// The same network on CSV files `train-*.csv`.
 pub const CSV_JOB: &str = r#"
 name = "three-classes"

@@ -35,9 +35,26 @@ pub fn executable() -> PathBuf {
     built
 }
 
+/// The program of `examples/failing_layer.rs`, built together with the tests.
+///
+/// # Panics
+/// There is none.
+pub fn failing_layer() -> PathBuf {
+    let tests = std::env::current_exe().expect("this test is a file");
+    let built = tests.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
+    let built = built.join("examples/failing_layer");
+    assert!(built.exists(), "{} is missing: cargo build --examples", built.display());
+    built
+}
+
 /// `ringspin` with these arguments in `folder`, without any Hadoop in its environment.
 pub fn ringspin<S: AsRef<OsStr>>(folder: &Path, arguments: &[S]) -> Command {
-    let mut command = Command::new(executable());
+    program(&executable(), folder, arguments)
+}
+
+/// The same with another executable.
+pub fn program<S: AsRef<OsStr>>(executable: &Path, folder: &Path, arguments: &[S]) -> Command {
+    let mut command = Command::new(executable);
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     for name in ["HADOOP_CONF_DIR", "YARN_CONF_DIR", "HADOOP_USER_NAME", "HADOOP_TOKEN_FILE_LOCATION"] {
         command.env_remove(name);

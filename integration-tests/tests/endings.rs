@@ -4,7 +4,7 @@
 
 use ringspin_integration_tests::cluster::{Finished, Running, eventually};
 use ringspin_integration_tests::data;
-use ringspin_integration_tests::program::{names, ringspin, run, status};
+use ringspin_integration_tests::program::{failing_layer, names, program, ringspin, run, status};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -200,6 +200,47 @@ fn a_killed_worker_ends_the_job_with_its_name() {
         let finished = running.wait(SOON).unwrap();
         assert_ended(folder.path(), &finished, status::FAILED, &["rank ", "local_", "log: ", part]);
     }
+}
+
+#[test]
+fn a_panic_in_a_users_code_ends_the_job_with_its_words() {
+    let folder = raw_folder();
+    std::fs::write(folder.path().join("job.toml"), data::FAILING_JOB).unwrap();
+    let arguments = ["train", "-c", "job.toml", "--input", ".", "--output", "model", "--workers", "2"];
+    let command = program(&failing_layer(), folder.path(), &arguments);
+    let finished = Running::start(command).unwrap().wait(SOON).unwrap();
+    let parts = ["rank ", "local_", "panic", "a mistake of the user's", "log: "];
+    assert_ended(folder.path(), &finished, status::FAILED, &parts);
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_looks_complete() {
+    let folder = raw_folder();
+    std::fs::create_dir(folder.path().join("disk")).unwrap();
+    // A disk of its own for this process: 128 KiB, of which the weights need more.
+    let script = "mount -t tmpfs -o size=128k disk disk && { \"$@\"; code=$?; ls -A disk; exit $code; }";
+    let train = [
+        "train",
+        "-c",
+        "job.toml",
+        "-D",
+        "input.path=.",
+        "--output",
+        "disk/model",
+        "-D",
+        "model.hidden=[9000]",
+    ];
+    let train = ringspin(folder.path(), &train);
+    let mut command = program(Path::new("unshare"), folder.path(), &["-rm", "sh", "-c", script, "sh"]);
+    command.arg(train.get_program()).args(train.get_args());
+    let finished = Running::start(command).unwrap().wait(SOON).unwrap();
+    assert_ended(
+        folder.path(),
+        &finished,
+        status::FAILED,
+        &["disk/", "weights.safetensors", "no space left on device"],
+    );
+    assert_eq!(finished.stdout, "", "something was left on the disk");
 }
 
 #[test]

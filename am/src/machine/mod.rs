@@ -337,7 +337,7 @@ impl Machine {
             return;
         };
         failed.state = SlotState::Gone;
-        let what = format!("{} could not be started: {reason}", failed.describe());
+        let what = format!("{} could not be started: {reason}", failed.describe_with_log());
         let (container, host) = (failed.container.clone(), failed.host.clone());
         // A container whose start was refused stays allocated until it is given back.
         out.push(Action::Release { container });
@@ -518,7 +518,7 @@ impl Machine {
                 match failure.kind {
                     FailureKind::PeerLost { rank } => self.suspect_rank(now, slot, rank, &failure.message),
                     _ => {
-                        let message = format!("{}: {}", worker.describe(), failure.message);
+                        let message = format!("{}: {}", worker.describe_with_log(), failure.message);
                         self.fail(now, message, out);
                     }
                 }

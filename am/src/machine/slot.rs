@@ -92,19 +92,23 @@ impl Slot {
         }
     }
 
-    /// `rank 1 on node2 (container_…)`: what a diagnosis calls it.
+    /// `rank 1 on node2 (container_…)`.
     pub fn describe(&self) -> String {
-        match self.rank {
-            Some(rank) => format!("rank {rank} on {} ({})", self.host, self.container),
-            None => format!("worker on {} ({})", self.host, self.container),
+        self.named(&self.container)
+    }
+
+    /// The same with the place of its log: what a diagnosis calls it.
+    pub fn describe_with_log(&self) -> String {
+        match &self.log_url {
+            Some(url) => self.named(&format!("{}, log: {url}", self.container)),
+            None => self.describe(),
         }
     }
 
-    /// The same with the place of its log.
-    pub fn describe_with_log(&self) -> String {
-        match &self.log_url {
-            Some(url) => format!("{}, log: {url}", self.describe()),
-            None => self.describe(),
+    fn named(&self, container: &str) -> String {
+        match self.rank {
+            Some(rank) => format!("rank {rank} on {} ({container})", self.host),
+            None => format!("worker on {} ({container})", self.host),
         }
     }
 }

@@ -109,11 +109,12 @@ impl Machine {
                     "" => String::new(),
                     said => format!("; the cluster says: {said}"),
                 };
-                format!("{there} workers are there, waiting for {min} to {max}{said}")
+                let wanted = if min == max { format!("{min}") } else { format!("{min} to {max}") };
+                format!("waiting for workers: {there} of {wanted} are there{said}")
             }
             Phase::Scanning => "counting the records of the input".into(),
-            Phase::Joining => format!("{there} workers connect to each other"),
-            Phase::Training => format!("training on {there} workers"),
+            Phase::Joining => format!("connecting {}", plural(there, "worker", "workers")),
+            Phase::Training => format!("training on {}", plural(there, "worker", "workers")),
             Phase::Committing => format!("moving the model to {}", self.spec.output.path),
             Phase::Ended => match &self.outcome {
                 Some(Outcome::Succeeded { output }) => format!("succeeded, the model is in {output}"),
@@ -123,4 +124,8 @@ impl Machine {
             },
         }
     }
+}
+
+fn plural(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

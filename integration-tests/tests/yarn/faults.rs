@@ -1,8 +1,9 @@
 //! Mishaps while a job runs: the true cause reaches the user and YARN, and nothing is left.
 
 use crate::site::{JOB_LIMIT, SOON, Site, application_of};
-use ringspin_integration_tests::cluster::eventually;
-use ringspin_integration_tests::program::status;
+use ringspin_integration_tests::cluster::{Running, eventually};
+use ringspin_integration_tests::data;
+use ringspin_integration_tests::program::{failing_layer, status};
 use std::process::Command;
 
 fn kill(signal: &str, pid: u32) {
@@ -21,6 +22,55 @@ fn a_killed_worker_ends_the_job_with_its_name() {
     let parts = ["rank ", host.as_str(), "container_", "SIGKILL", "containerlogs"];
     site.assert_ended(&finished, status::FAILED, &parts);
     site.assert_failed_in_yarn(&long.application, &parts);
+}
+
+#[test]
+fn a_panic_in_a_users_code_ends_the_job_with_its_words() {
+    let site = Site::new();
+    std::fs::write(site.file("job.toml"), data::FAILING_JOB).unwrap();
+    let command = site.train_by(&failing_layer(), &["--workers", "2"]);
+    let finished = Running::start(command).unwrap().wait(JOB_LIMIT).unwrap();
+    let parts = ["rank ", "container_", "panic", "a mistake of the user's", "containerlogs"];
+    site.assert_ended(&finished, status::FAILED, &parts);
+    site.assert_failed_in_yarn(&application_of(&finished.stderr), &parts);
+}
+
+#[test]
+fn a_full_hdfs_is_told() {
+    let site = Site::new();
+    // Less than a block, which is what the NameNode counts for a file that is written.
+    site.cluster.fs(&["-mkdir", "-p", "/full"]).unwrap();
+    site.cluster.hdfs(&["dfsadmin", "-setSpaceQuota", "1k", "/full"]).unwrap();
+    let failed = site.run(&["--output", "/full/model"]);
+    let parts = ["/full/", "quota"];
+    site.assert_ended(&failed, status::FAILED, &parts);
+    site.assert_failed_in_yarn(&application_of(&failed.stderr), &parts);
+    assert_eq!(site.cluster.fs(&["-ls", "-C", "/full"]).unwrap(), "");
+}
+
+#[test]
+fn a_full_disk_of_a_node_is_told() {
+    let site = Site::new();
+    let local = |host: &str| site.cluster.conf_dir().with_file_name("data").join(host).join("local");
+    let restart = |arguments: &[&str]| {
+        for host in ["node1", "node2"] {
+            site.cluster.kill_daemon(host, "nodemanager", "KILL").unwrap();
+            let folder = local(host).display().to_string();
+            let command: Vec<&str> = arguments.iter().copied().chain([folder.as_str()]).collect();
+            site.cluster.on(host, &command).unwrap().successful().unwrap();
+            site.cluster.start_daemon(host, "nodemanager").unwrap();
+        }
+        site.nodes_register_again();
+    };
+    // Less than the executable.
+    restart(&["mount", "-t", "tmpfs", "-o", "size=4m", "full"]);
+    let failed = site.run(&[]);
+    let parts = ["No space left on device"];
+    site.assert_ended(&failed, status::FAILED, &parts);
+    let (_, end, diagnostics) = site.end_of(&application_of(&failed.stderr));
+    assert!(end == "FAILED" && diagnostics.contains(parts[0]), "{end}: {diagnostics}");
+    restart(&["umount"]);
+    site.run(&[]).successful().unwrap();
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn permissions_of_hdfs_are_respected() {
 fn too_small_a_cluster_is_waited_for_and_given_up() {
     let site = Site::new();
     let failed = site.run(&["--workers", "3", "--worker-memory", "4g", "-D", "workers.wait=5 s"]);
-    assert!(failed.stderr.contains("waiting for 3"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("waiting for workers: "), "{}", failed.stderr);
     let parts = ["of at least 3 workers", "workers.min", "5 s", "workers.wait"];
     site.assert_ended(&failed, status::FAILED, &parts);
     site.assert_failed_in_yarn(&application_of(&failed.stderr), &parts);

@@ -4,7 +4,7 @@ use ringspin_integration_tests::cluster::{Cluster, Finished, Running, Shared, ev
 use ringspin_integration_tests::data;
 use ringspin_integration_tests::program::executable;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,7 +56,11 @@ impl Site {
 
     /// `ringspin` on `edge`.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let program = executable().display().to_string();
+        self.command_by(&executable(), arguments)
+    }
+
+    fn command_by(&self, executable: &Path, arguments: &[&str]) -> Command {
+        let program = executable.display().to_string();
         let argv: Vec<&str> = std::iter::once(program.as_str()).chain(arguments.iter().copied()).collect();
         self.cluster.command("edge", &argv)
     }
@@ -68,12 +72,17 @@ impl Site {
 
     /// `ringspin train --master yarn` of the small job with small containers, and `more` on top.
     pub fn train(&self, more: &[&str]) -> Command {
+        self.train_by(&executable(), more)
+    }
+
+    /// The same by another executable.
+    pub fn train_by(&self, executable: &Path, more: &[&str]) -> Command {
         let (conf, output) = (self.file("job.toml"), self.output());
         let mut arguments = vec!["train", "--master", "yarn", "--conf", &conf, "--output", &output];
         arguments.extend(["-D", "input.path=/data/small", "-D", "am.memory=128 MiB"]);
         arguments.extend(["-D", "workers.memory=256 MiB"]);
         arguments.extend(more);
-        self.command(&arguments)
+        self.command_by(executable, &arguments)
     }
 
     /// Runs it to its end.
@@ -96,6 +105,20 @@ impl Site {
         });
         let application = application_of(&client.stderr());
         Long { client, application }
+    }
+
+    /// Waits until all NodeManagers have told the ResourceManager that they are there, from now on.
+    pub fn nodes_register_again(&self) {
+        let begun_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+        eventually("all nodes register again", JOB_LIMIT, || {
+            let nodes = self.cluster.rest("/ws/v1/cluster/nodes").unwrap();
+            let nodes = nodes["nodes"]["node"].as_array()?.clone();
+            let is_new = |node: &Value| {
+                node["state"] == "RUNNING"
+                    && node["lastHealthUpdate"].as_u64().is_some_and(|at| at > begun_ms)
+            };
+            (nodes.len() == 2 && nodes.iter().all(is_new)).then_some(())
+        });
     }
 
     /// What the ResourceManager says about an application.
