@@ -35,14 +35,14 @@ pub fn executable() -> PathBuf {
     built
 }
 
-/// The program of `examples/failing_layer.rs`, built together with the tests.
+/// A program of `examples/`, built together with the tests.
 ///
 /// # Panics
 /// There is none.
-pub fn failing_layer() -> PathBuf {
+pub fn example(name: &str) -> PathBuf {
     let tests = std::env::current_exe().expect("this test is a file");
     let built = tests.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
-    let built = built.join("examples/failing_layer");
+    let built = built.join("examples").join(name);
     assert!(built.exists(), "{} is missing: cargo build --examples", built.display());
     built
 }

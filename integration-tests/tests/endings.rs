@@ -4,7 +4,7 @@
 
 use ringspin_integration_tests::cluster::{Finished, Running, eventually};
 use ringspin_integration_tests::data;
-use ringspin_integration_tests::program::{failing_layer, names, program, ringspin, run, status};
+use ringspin_integration_tests::program::{example, names, program, ringspin, run, status};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -207,7 +207,7 @@ fn a_panic_in_a_users_code_ends_the_job_with_its_words() {
     let folder = raw_folder();
     std::fs::write(folder.path().join("job.toml"), data::FAILING_JOB).unwrap();
     let arguments = ["train", "-c", "job.toml", "--input", ".", "--output", "model", "--workers", "2"];
-    let command = program(&failing_layer(), folder.path(), &arguments);
+    let command = program(&example("failing_layer"), folder.path(), &arguments);
     let finished = Running::start(command).unwrap().wait(SOON).unwrap();
     let parts = ["rank ", "local_", "panic", "a mistake of the user's", "log: "];
     assert_ended(folder.path(), &finished, status::FAILED, &parts);

@@ -3,7 +3,7 @@
 use crate::site::{JOB_LIMIT, SOON, Site, application_of};
 use ringspin_integration_tests::cluster::{Running, eventually};
 use ringspin_integration_tests::data;
-use ringspin_integration_tests::program::{failing_layer, status};
+use ringspin_integration_tests::program::{example, status};
 use std::process::Command;
 
 fn kill(signal: &str, pid: u32) {
@@ -28,7 +28,7 @@ fn a_killed_worker_ends_the_job_with_its_name() {
 fn a_panic_in_a_users_code_ends_the_job_with_its_words() {
     let site = Site::new();
     std::fs::write(site.file("job.toml"), data::FAILING_JOB).unwrap();
-    let command = site.train_by(&failing_layer(), &["--workers", "2"]);
+    let command = site.train_by(&example("failing_layer"), &["--workers", "2"]);
     let finished = Running::start(command).unwrap().wait(JOB_LIMIT).unwrap();
     let parts = ["rank ", "container_", "panic", "a mistake of the user's", "containerlogs"];
     site.assert_ended(&finished, status::FAILED, &parts);

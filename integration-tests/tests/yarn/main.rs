@@ -4,4 +4,5 @@
 mod faults;
 mod refusals;
 mod site;
+mod storage;
 mod whole_way;

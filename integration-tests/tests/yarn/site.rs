@@ -54,6 +54,23 @@ impl Site {
         format!("/models/{}", self.name)
     }
 
+    /// A copy of the cluster's configuration with more properties in core-site.xml.
+    pub fn conf_with(&self, properties: &[(&str, &str)]) -> String {
+        let folder = self.file("conf");
+        std::fs::create_dir_all(&folder).unwrap();
+        for entry in std::fs::read_dir(self.cluster.conf_dir()).unwrap().flatten() {
+            let mut text = std::fs::read_to_string(entry.path()).unwrap();
+            if entry.file_name() == "core-site.xml" {
+                let property =
+                    |(key, value)| format!("<property><name>{key}</name><value>{value}</value></property>");
+                let more: String = properties.iter().copied().map(property).collect();
+                text = text.replace("</configuration>", &format!("{more}</configuration>"));
+            }
+            std::fs::write(format!("{folder}/{}", entry.file_name().display()), text).unwrap();
+        }
+        folder
+    }
+
     /// `ringspin` on `edge`.
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.command_by(&executable(), arguments)

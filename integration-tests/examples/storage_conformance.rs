@@ -1,7 +1,6 @@
 //! Runs the conformance suites of storage and outputs against a real file system.
 //!
-//! `cargo run -p ringspin-data --features conformance --example conformance -- URI` with `HADOOP_CONF_DIR` set;
-//! the folder at URI must not exist, and is removed at the end.
+//! `storage_conformance URI` with `HADOOP_CONF_DIR` set; the folder at URI must not exist, and is removed at the end.
 
 use ringspin_data::output;
 use ringspin_data::storage::{HdfsOptions, Location, RetryPolicy, Storage, StorageOptions, conformance};
