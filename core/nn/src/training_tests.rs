@@ -152,7 +152,9 @@ fn lanes_add_up() {
         let mut sum = run(0..5, false, &mut parts);
         sum.add(&run(5..24, true, &mut parts));
         assert_eq!((sum.records, sum.top1, sum.top5), (24, expected.top1, expected.top5));
-        assert!((sum.loss_sum - expected.loss_sum).abs() < 1e-9 * expected.loss_sum);
+        // With a BLAS a row's bits depend on the rows around it.
+        let limit = if cfg!(feature = "blas") { 1e-6 } else { 1e-9 };
+        assert!((sum.loss_sum - expected.loss_sum).abs() < limit * expected.loss_sum);
         let worst = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-6, "{worst}");
     }

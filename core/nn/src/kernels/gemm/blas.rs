@@ -33,10 +33,18 @@ pub(super) fn multiply(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], stride: usiz
 fn serial() {
     unsafe extern "C" {
         fn openblas_set_num_threads(threads: std::ffi::c_int);
+        fn openblas_get_parallel() -> std::ffi::c_int;
     }
     static ONCE: std::sync::Once = std::sync::Once::new();
-    // SAFETY: a function of OpenBLAS that takes any number.
-    ONCE.call_once(|| unsafe { openblas_set_num_threads(1) });
+    // SAFETY: functions of OpenBLAS that take any number.
+    ONCE.call_once(|| unsafe {
+        assert_ne!(
+            openblas_get_parallel(),
+            0,
+            "OpenBLAS was built without threads and is not safe to be called from ours"
+        );
+        openblas_set_num_threads(1);
+    });
 }
 
 #[cfg(not(feature = "openblas"))]
