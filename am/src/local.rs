@@ -79,7 +79,7 @@ impl LocalCluster {
             }
             Err(error) => {
                 let reason = format!("{}: {error}", self.options.executable.display());
-                let _ = self.events.send(Event::LaunchFailed { slot, reason }).await;
+                let _ = self.events.send(Event::LaunchFailed { slot, reason, passing: false }).await;
             }
         }
     }

@@ -58,13 +58,22 @@ pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// How the job ended.
+    pub outcome: Outcome,
+    /// Whether the cluster knows: otherwise it may start another attempt.
+    pub told: bool,
+}
+
 /// Runs one attempt to its end. `on_status` sees every published status.
 pub async fn run(
     attempt: Attempt,
     mut cluster: Cluster,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     mut on_status: impl FnMut(&Status),
-) -> Outcome {
+) -> Ended {
     let (sender, mut receiver) = events;
     let begun = Instant::now();
     let mut machine = Machine::new(attempt.job, begun.elapsed());
@@ -106,9 +115,9 @@ pub async fn run(
                     let last = machine.status();
                     on_status(&last);
                     status.send_replace(last);
-                    cluster.finish(&outcome).await;
+                    let told = cluster.finish(&outcome).await;
                     tokio::time::sleep(LAST_STATUS_GRACE).await;
-                    return outcome;
+                    return Ended { outcome, told };
                 }
                 action => cluster.act(action).await,
             }
@@ -167,9 +176,10 @@ impl Cluster {
         }
     }
 
-    async fn finish(&mut self, outcome: &Outcome) {
-        if let Cluster::Yarn(yarn) = self {
-            yarn.finish(outcome).await;
+    async fn finish(&mut self, outcome: &Outcome) -> bool {
+        match self {
+            Cluster::Yarn(yarn) => yarn.finish(outcome).await,
+            Cluster::Local(_) => true,
         }
     }
 }

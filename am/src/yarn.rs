@@ -10,7 +10,7 @@ use ringspin_hadoop::yarn::am::{
 };
 use ringspin_hadoop::yarn::command::Command;
 use ringspin_hadoop::yarn::launch::LaunchContext;
-use ringspin_hadoop::yarn::nm::{NmOptions, NodeManagers};
+use ringspin_hadoop::yarn::nm::{NmError, NmOptions, NodeManagers};
 use ringspin_hadoop::yarn::report::FinalStatus;
 use ringspin_hadoop::yarn::resource::Resource;
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ type Containers = Arc<Mutex<BTreeMap<String, Container>>>;
 /// A YARN application's containers.
 pub struct YarnCluster {
     commands: mpsc::Sender<RmCommand>,
-    session: JoinHandle<()>,
+    session: JoinHandle<bool>,
     nodes: NodeManagers,
     containers: Containers,
     events: mpsc::Sender<Event>,
@@ -92,8 +92,14 @@ impl YarnCluster {
         let mut session = RmSession::new(options.endpoint, options.attempt, options.registration);
         let gone = events.clone();
         let session = tokio::spawn(async move {
-            if let Err(error) = session.run(options.pace, command_queue, news_sender).await {
-                let _ = gone.send(Event::ClusterGone(error.to_string())).await;
+            match session.run(options.pace, command_queue, news_sender).await {
+                Ok(unregistered) => unregistered,
+                Err(error) => {
+                    tracing::error!("the session with the ResourceManager has ended: {error}");
+                    // Nobody takes it when the job is ending anyway.
+                    let _ = gone.try_send(Event::ClusterGone(error.to_string()));
+                    false
+                }
             }
         });
         YarnCluster {
@@ -133,8 +139,8 @@ impl YarnCluster {
         let _ = self.commands.try_send(RmCommand::Progress(progress));
     }
 
-    /// Unregisters; returns when the ResourceManager has stored the end, or will not.
-    pub async fn finish(&mut self, outcome: &Outcome) {
+    /// Unregisters; returns when the ResourceManager has stored the end, or will not in time. Whether it has.
+    pub async fn finish(&mut self, outcome: &Outcome) -> bool {
         let (status, diagnostics) = match outcome {
             Outcome::Succeeded { .. } => (FinalStatus::Succeeded, ""),
             Outcome::Failed { diagnostics } => (FinalStatus::Failed, diagnostics.as_str()),
@@ -144,8 +150,17 @@ impl YarnCluster {
         let report =
             FinalReport { status, diagnostics: diagnostics[..end].to_string(), tracking_url: String::new() };
         self.command(RmCommand::Finish(report, FINISH_DEADLINE)).await;
-        if let Err(error) = (&mut self.session).await {
-            tracing::error!("the session with the ResourceManager ended badly: {error}");
+        // The session's own calls may each be tried for much longer.
+        match tokio::time::timeout(FINISH_DEADLINE, &mut self.session).await {
+            Ok(Ok(unregistered)) => unregistered,
+            Ok(Err(error)) => {
+                tracing::error!("the session with the ResourceManager ended badly: {error}");
+                false
+            }
+            Err(_) => {
+                tracing::error!("the ResourceManager has not stored the end within {FINISH_DEADLINE:?}");
+                false
+            }
         }
     }
 
@@ -183,7 +198,9 @@ impl YarnCluster {
         let (nodes, events) = (self.nodes.clone(), self.events.clone());
         tokio::spawn(async move {
             if let Err(error) = nodes.start(&container, &launch).await {
-                let _ = events.send(Event::LaunchFailed { slot, reason: error.to_string() }).await;
+                let passing = matches!(error, NmError::PreviousResourceManager(_) | NmError::Expired { .. });
+                let reason = error.to_string();
+                let _ = events.send(Event::LaunchFailed { slot, reason, passing }).await;
             }
         });
     }
@@ -291,10 +308,10 @@ fn exit_kind(exit: ContainerExit) -> ExitKind {
         ContainerExit::KilledForMemory { .. } => ExitKind::OverMemory,
         ContainerExit::Preempted | ContainerExit::ByNodeScheduler => ExitKind::Preempted,
         ContainerExit::NodeLost | ContainerExit::DisksFailed => ExitKind::NodeLost,
+        ContainerExit::Expired => ExitKind::Expired,
         ContainerExit::LocalizationFailed => ExitKind::Localization,
         ContainerExit::Released | ContainerExit::ByApplicationMaster => ExitKind::Ours,
         ContainerExit::KilledForLogs
-        | ContainerExit::Expired
         | ContainerExit::Aborted
         | ContainerExit::ByResourceManager
         | ContainerExit::AfterApplication

@@ -32,7 +32,7 @@ const AGGREGATION_WAIT: Duration = Duration::from_secs(30);
 pub async fn logs(args: LogsArgs, surroundings: &Surroundings) -> Result<Exit, CommandError> {
     let hadoop = surroundings.require_hadoop(args.cluster.hadoop_conf_dir.as_deref())?;
     let id = application(&args.application)?;
-    let view = View { args: &args, yarn: hadoop.yarn()?, id };
+    let view = View { args: &args, yarn: hadoop.yarn()?, user: hadoop.user.clone(), id };
     let report = view.yarn.report(id).await.map_err(yarn_error)?;
     if !report.state.is_final() {
         let seen = view.running().await?;
@@ -48,6 +48,7 @@ pub async fn logs(args: LogsArgs, surroundings: &Surroundings) -> Result<Exit, C
 struct View<'a> {
     args: &'a LogsArgs,
     yarn: YarnClient,
+    user: String,
     id: ApplicationId,
 }
 
@@ -58,6 +59,11 @@ impl View<'_> {
     fn wants(&self, container: &str, file: &str) -> bool {
         self.args.container.as_deref().is_none_or(|wanted| wanted == container)
             && self.args.file.as_deref().is_none_or(|wanted| wanted == file)
+    }
+
+    fn node_logs(&self) -> Result<NodeLogs, CommandError> {
+        let web = WebClient::new(Some(self.user.clone()), NODE_TIMEOUT);
+        Ok(NodeLogs::new(web.map_err(|error| CommandError::internal(error.to_string()))?))
     }
 
     /// Containers that run now, with the web address of their nodes.
@@ -75,11 +81,17 @@ impl View<'_> {
 
     /// Prints what running containers have written so far.
     async fn running(&self) -> Result<Seen, CommandError> {
-        let nodes = node_logs()?;
+        let nodes = self.node_logs()?;
         let mut seen = Seen::new();
         for (container, node) in self.containers().await? {
             let text = container.to_string();
-            for log in nodes.list(&node, container).await.map_err(refused)? {
+            let listed = nodes.list(&node, container).await;
+            // It may have ended meanwhile, or its node be gone: the others' logs can be had all the same.
+            let listed = listed.unwrap_or_else(|error| {
+                tracing::warn!("{text} on {node}: {error}");
+                Vec::new()
+            });
+            for log in listed {
                 if !self.wants(&text, &log.name) {
                     continue;
                 }
@@ -97,7 +109,7 @@ impl View<'_> {
 
     /// Prints what is added, until the application ends.
     async fn follow(&self, mut seen: Seen) -> Result<(), CommandError> {
-        let nodes = node_logs()?;
+        let nodes = self.node_logs()?;
         let mut last = None;
         loop {
             let report = self.yarn.report(self.id).await.map_err(yarn_error)?;
@@ -162,15 +174,22 @@ impl View<'_> {
     }
 
     async fn print_folder(&self, storage: &Storage, files: Vec<FileStatus>) -> Result<Exit, CommandError> {
+        let mut failed = Vec::new();
         for file in files {
             let Some(node) = NodeFile::from_name(file.location.name()) else { continue };
+            if node.unfinished {
+                tracing::warn!("{} is still being written: ask again later", file.location);
+                continue;
+            }
             let (storage, args) =
                 (storage.clone(), (self.args.container.clone(), self.args.file.clone(), self.args.tail));
             // The parser reads synchronously; it gets a thread that may wait.
             let printed = tokio::task::spawn_blocking(move || print_file(&storage, &file, &node.host, args));
-            printed.await.map_err(|error| CommandError::internal(error.to_string()))??;
+            if let Err(error) = printed.await.map_err(|error| CommandError::internal(error.to_string()))? {
+                failed.push(error.message);
+            }
         }
-        Ok(Exit::Success)
+        if failed.is_empty() { Ok(Exit::Success) } else { Err(CommandError::refused(failed.join("\n"))) }
     }
 }
 
@@ -204,12 +223,6 @@ fn print_file(
         }
         Err(error) => Err(CommandError::refused(format!("{}: {error}", file.location))),
     }
-}
-
-fn node_logs() -> Result<NodeLogs, CommandError> {
-    let web =
-        WebClient::new(None, NODE_TIMEOUT).map_err(|error| CommandError::internal(error.to_string()))?;
-    Ok(NodeLogs::new(web))
 }
 
 /// Which container's which file follows.

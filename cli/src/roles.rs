@@ -3,10 +3,11 @@
 
 use crate::args::{AmArgs, ContainerArgs};
 use crate::exit::{CommandError, Exit};
+use crate::staging;
 use crate::submit::{environment, resource};
 use crate::surroundings::Surroundings;
 use ringspin_am::bundle::{Bundle, SECRET_ALIAS};
-use ringspin_am::machine::{Event, Job};
+use ringspin_am::machine::Job;
 use ringspin_am::planner::Planner;
 use ringspin_am::run::{Attempt, Cluster, event_channel, now_ms};
 use ringspin_am::web::Access;
@@ -19,9 +20,10 @@ use ringspin_control::status::Outcome;
 use ringspin_data::storage::{Location, RetryPolicy as StoragePolicy, Storage, StorageOptions};
 use ringspin_hadoop::conf::{Configuration, RmService, TimeUnit};
 use ringspin_hadoop::credentials::{Credentials, FileVersion, kind};
-use ringspin_hadoop::ids::ContainerId;
-use ringspin_hadoop::ipc::{IpcOptions, RetryPolicy};
+use ringspin_hadoop::ids::{ApplicationId, ContainerId};
+use ringspin_hadoop::ipc::{Auth, IpcOptions, RetryPolicy};
 use ringspin_hadoop::yarn::am::{Pace, Registration, RmEndpoint};
+use ringspin_hadoop::yarn::client::YarnClient;
 use ringspin_hadoop::yarn::command::Command;
 use ringspin_hadoop::yarn::launch::LaunchContext;
 use ringspin_hadoop::yarn::nm::NmOptions;
@@ -34,10 +36,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// A bundle is some kilobytes of job and some hundred of configuration.
 const MAX_BUNDLE_BYTES: u64 = 64 << 20;
-/// How long a ResourceManager may be away while a job runs: longer than a restart and a failover.
 /// `yarn.am.liveness-monitor.expiry-interval-ms` where nobody set it (600 s in Hadoop 3.3, 900 s since).
 const AM_EXPIRY: Duration = Duration::from_secs(600);
+/// How long a ResourceManager may be away while a job runs: longer than a restart and a failover.
 const RM_AWAY: Duration = Duration::from_secs(15 * 60);
+
+/// Between two questions after SIGTERM, and how long an answer is waited for: SIGKILL comes after 250 ms.
+const SIGNAL_POLL: Duration = Duration::from_millis(10);
+const SIGNAL_LIMIT: Duration = Duration::from_millis(150);
 
 /// `ringspin am`.
 ///
@@ -79,7 +85,8 @@ pub async fn am(args: &AmArgs, surroundings: &Surroundings) -> Result<Exit, Comm
     };
     let access = access(&conf, surroundings)?;
     let cluster = Cluster::Yarn(YarnCluster::start(options, sender.clone()));
-    kill_on_signal(sender.clone(), storage.clone(), bundle.staging.clone())?;
+    let yarn = yarn_client(&conf, &bundle, &credentials)?;
+    end_on_signal(attempt.application, yarn, storage.clone(), bundle.staging.clone())?;
     let mut marks = bundle.marks.clone();
     marks.push(("ApplicationMaster started".into(), begun_ms));
     let attempt_number = attempt.attempt.unsigned_abs();
@@ -99,11 +106,14 @@ pub async fn am(args: &AmArgs, surroundings: &Surroundings) -> Result<Exit, Comm
         planner,
         marks,
     };
-    let outcome = ringspin_am::run::run(run, cluster, (sender, receiver), |_| {}).await;
-    if let Err(error) = storage.delete(&bundle.staging, true).await {
+    let ended = ringspin_am::run::run(run, cluster, (sender, receiver), |_| {}).await;
+    // Another attempt needs it.
+    if ended.told
+        && let Err(error) = storage.delete(&bundle.staging, true).await
+    {
         tracing::warn!("{error}");
     }
-    Ok(match outcome {
+    Ok(match ended.outcome {
         Outcome::Succeeded { .. } => Exit::Success,
         Outcome::Failed { .. } => Exit::Failed,
         Outcome::Killed { .. } => Exit::Killed,
@@ -143,6 +153,26 @@ fn configuration(bundle: &Bundle, surroundings: &Surroundings) -> Configuration 
         conf.set(key, value, "the submitted job");
     }
     conf
+}
+
+/// The ResourceManager as clients know it, to ask about the application.
+fn yarn_client(
+    conf: &Configuration,
+    bundle: &Bundle,
+    credentials: &Credentials,
+) -> Result<YarnClient, CommandError> {
+    let addresses = conf.rm_addresses(RmService::Client).map_err(internal)?;
+    let auth = match credentials.tokens_of(kind::RM).next() {
+        Some(token) => Auth::Token { token: token.clone() },
+        None => Auth::Simple { user: bundle.user.clone(), real_user: None },
+    };
+    let options = IpcOptions { connect_timeout: Duration::from_secs(5), ..IpcOptions::default() };
+    Ok(YarnClient::new(
+        addresses.into_iter().map(|rm| rm.address).collect(),
+        auth,
+        options,
+        RetryPolicy::default(),
+    ))
 }
 
 fn endpoint(conf: &Configuration, credentials: &Credentials) -> Result<RmEndpoint, CommandError> {
@@ -214,23 +244,36 @@ fn access(conf: &Configuration, surroundings: &Surroundings) -> Result<Access, C
     })
 }
 
-/// YARN kills an application by SIGTERM and, 250 ms later, SIGKILL
-/// (`yarn.nodemanager.sleep-delay-before-sigkill.ms`): the staging folder goes first, then the job ends.
-fn kill_on_signal(
-    events: tokio::sync::mpsc::Sender<Event>,
+/// A NodeManager ends an ApplicationMaster by SIGTERM and, 250 ms later, SIGKILL
+/// (`yarn.nodemanager.sleep-delay-before-sigkill.ms`), for two reasons. Somebody has killed the application: then
+/// nothing may be left of it. Or the attempt lost its place (preemption, a NodeManager that is shut down): then the
+/// next one takes over what there is, and the ResourceManager must not be told that the job has ended.
+fn end_on_signal(
+    application: ApplicationId,
+    yarn: YarnClient,
     storage: Storage,
-    staging: Location,
+    folder: Location,
 ) -> Result<(), CommandError> {
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| CommandError::internal(error.to_string()))?;
     tokio::spawn(async move {
-        if terminate.recv().await.is_some() {
-            let killed = Event::KillRequested("the ApplicationMaster got SIGTERM".into());
-            let (_, deleted) = tokio::join!(events.send(killed), storage.delete(&staging, true));
-            if let Err(error) = deleted {
-                tracing::warn!("{error}");
-            }
+        if terminate.recv().await.is_none() {
+            return;
         }
+        tracing::info!("the NodeManager ends this ApplicationMaster (SIGTERM)");
+        let is_over = async {
+            loop {
+                match yarn.report(application).await {
+                    Ok(report) if report.state.is_final() => return true,
+                    Ok(_) => tokio::time::sleep(SIGNAL_POLL).await,
+                    Err(_) => return false,
+                }
+            }
+        };
+        if tokio::time::timeout(SIGNAL_LIMIT, is_over).await == Ok(true) {
+            staging::remove_remains(&storage, &folder, &application.to_string()).await;
+        }
+        std::process::exit(128 + nix::sys::signal::Signal::SIGTERM as i32);
     });
     Ok(())
 }

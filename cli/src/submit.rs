@@ -1,6 +1,6 @@
 //! A job on its way into YARN: checks that the cluster can run it, files, submission.
 
-use crate::exit::CommandError;
+use crate::exit::{CommandError, Exit};
 use crate::staging;
 use crate::surroundings::Hadoop;
 use ringspin_am::bundle::{BUNDLE, Bundle, EXECUTABLE, SECRET_ALIAS, ShippedFile, may_travel};
@@ -15,9 +15,12 @@ use ringspin_hadoop::yarn::resource::Resource;
 use ringspin_hadoop::yarn::submission::Submission;
 use ringspin_job::{ContainerSpec, JobSecret, JobSpec};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Folder for staging when the job names none, below the user's home.
 pub const STAGING: &str = ".ringspin";
+/// How long an application whose submission was not confirmed is tried to be killed.
+const UNCLEAR_KILL: Duration = Duration::from_secs(10);
 /// Tokens that must never be handed on: they belong to whoever started us.
 const OWN_TOKENS: [&str; 4] = [kind::AMRM, kind::NM, kind::CONTAINER, "mapreduce.job"];
 
@@ -74,6 +77,9 @@ pub async fn submit(hadoop: &Hadoop, storage: &Storage, job: JobSpec) -> Result<
             let sent = submitted.yarn.submit(new.id, &submission, Wait::default()).await;
             match sent {
                 Ok(_) => Ok(submitted),
+                Err(error @ (YarnError::Timeout { .. } | YarnError::Ipc(_))) => {
+                    Err(submitted.unclear(error).await)
+                }
                 Err(error) => Err(submitted.take_back(yarn_error(error)).await),
             }
         }
@@ -86,6 +92,19 @@ impl Submitted {
     async fn take_back(&self, error: CommandError) -> CommandError {
         self.remove_remains().await;
         error
+    }
+
+    /// The ResourceManager may have taken the application and start it yet: it is killed, or left alone.
+    async fn unclear(&self, error: YarnError) -> CommandError {
+        let wait = Wait { deadline: UNCLEAR_KILL, ..Wait::default() };
+        match self.yarn.kill(self.application, "its submission was not confirmed", wait).await {
+            Ok(_) | Err(YarnError::NotFound(_)) => self.take_back(yarn_error(error)).await,
+            Err(_) => {
+                let message =
+                    format!("no word about {} since its submission: {error}; it may run", self.application);
+                CommandError::new(Exit::LostContact, message)
+            }
+        }
     }
 
     /// Removes what the job may have left.
@@ -197,9 +216,12 @@ async fn check_queue(yarn: &YarnClient, job: &JobSpec) -> Result<(), CommandErro
             );
             Err(CommandError::refused(message))
         }
-        // Only the capacity scheduler answers for every queue; the submission decides.
-        Err(YarnError::Ipc(error)) => Err(yarn_error(YarnError::Ipc(error))),
-        Err(_) => Err(CommandError::refused(format!("no queue {name} (yarn.queue) on this cluster"))),
+        Err(error @ YarnError::Ipc(_)) => Err(yarn_error(error)),
+        // It may be made on demand, or hidden from us: the submission decides.
+        Err(error) => {
+            tracing::warn!("queue {name} (yarn.queue): {error}");
+            Ok(())
+        }
     }
 }
 

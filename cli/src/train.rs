@@ -200,13 +200,13 @@ async fn local(
         marks: vec![("started".into(), now_ms())],
     };
     let mut last = None;
-    let outcome = ringspin_am::run::run(attempt, cluster, (sender, receiver), |status| {
+    let ended = ringspin_am::run::run(attempt, cluster, (sender, receiver), |status| {
         progress.show(status);
         last = Some(status.clone());
     })
     .await;
     progress.finish();
-    let (exit, cause) = match outcome {
+    let (exit, cause) = match ended.outcome {
         Outcome::Succeeded { .. } => (Exit::Success, String::new()),
         Outcome::Failed { diagnostics } => (Exit::Failed, diagnostics),
         Outcome::Killed { diagnostics } => (Exit::Killed, diagnostics),

@@ -74,7 +74,8 @@ pub async fn write(
     manifest.weights_sha256 = hex(&Sha256::digest(&weights));
     let text = serde_json::to_vec_pretty(&manifest)
         .map_err(|error| Misfortune::new(FailureKind::Panic, format!("manifest: {error}")))?;
-    let options = WriteOptions { create_parents: true, ..WriteOptions::default() };
+    // The folder is the AM's: where it is gone, a newer attempt has taken the output over.
+    let options = WriteOptions { create_parents: false, ..WriteOptions::default() };
     storage.write(&folder.join(WEIGHTS), weights.into(), options).await?;
     storage.write(&folder.join(MANIFEST), text.into(), options).await?;
     Ok(())
@@ -132,10 +133,15 @@ pub async fn read_weights(
 ) -> Result<Vec<f32>, Misfortune> {
     let at = folder.join(WEIGHTS);
     let wrong = |message: String| Misfortune::new(FailureKind::Job, format!("{at}: {message}"));
-    let bytes = storage.read(&at, MAX_WEIGHTS_BYTES).await?;
-    if bytes.len() as u64 != manifest.weights_bytes {
-        return Err(wrong(format!("{} bytes, the manifest says {}", bytes.len(), manifest.weights_bytes)));
+    let length = storage.stat(&at).await?.length;
+    if length != manifest.weights_bytes {
+        return Err(wrong(format!("{length} bytes, the manifest says {}", manifest.weights_bytes)));
     }
+    // Before anything is allocated that large.
+    if length < 4 * model.parameter_count() as u64 {
+        return Err(wrong(format!("{length} bytes for {} parameters", model.parameter_count())));
+    }
+    let bytes = storage.read(&at, MAX_WEIGHTS_BYTES).await?;
     if hex(&Sha256::digest(&bytes)) != manifest.weights_sha256 {
         return Err(wrong("is damaged: its SHA-256 is not the manifest's".into()));
     }

@@ -173,6 +173,11 @@ impl Cluster {
         Ok(self.manage("hdfs", arguments)?.stdout)
     }
 
+    /// YARN's tools in Java, such as `["application", "-kill", id]`: what it prints; an error unless it succeeds.
+    pub fn yarn(&self, arguments: &[&str]) -> Result<String> {
+        Ok(self.manage("yarn", arguments)?.stdout)
+    }
+
     /// GET from the ResourceManager's web services, such as `/ws/v1/cluster/nodes`; from other daemons with the
     /// whole address, such as `http://node1:8042/ws/v1/node/containers`.
     pub fn rest(&self, path: &str) -> Result<serde_json::Value> {

@@ -25,8 +25,10 @@ pub enum ExitKind {
     OverMemory,
     /// YARN gave its place to somebody else.
     Preempted,
-    /// Its node is gone.
+    /// Its node is gone, or its disks are.
     NodeLost,
+    /// YARN took it back because it was not started in time.
+    Expired,
     /// Its files could not be brought to the node.
     Localization,
     /// We stopped it or gave it back.
@@ -50,6 +52,7 @@ impl Exit {
             }
             ExitKind::Preempted => "was preempted by YARN".into(),
             ExitKind::NodeLost => "was lost with its node".into(),
+            ExitKind::Expired => "was not started in time".into(),
             ExitKind::Localization => "could not be given its files".into(),
             ExitKind::Ours => "was stopped".into(),
             ExitKind::Unknown => "ended, how is not known".into(),
@@ -93,12 +96,21 @@ impl Machine {
     }
 
     pub(super) fn disconnected(&mut self, now: Duration, slot: u64, reason: &str) {
-        let Some(worker) = self.slots.get_mut(&slot).filter(|slot| slot.state.is_connected()) else { return };
+        self.lost(now, slot, format!("its connection to the ApplicationMaster ended: {reason}"));
+    }
+
+    /// The AM saw itself that a worker is not there any more.
+    fn lost(&mut self, now: Duration, slot: u64, symptom: String) {
+        let Some(worker) = self.slots.get_mut(&slot).filter(|slot| slot.is_reachable()) else { return };
         worker.disconnected = true;
         if worker.state == SlotState::Done || worker.failed {
             return;
         }
-        self.suspect(now, slot, format!("its connection to the ApplicationMaster ended: {reason}"), true);
+        if self.phase == Phase::Waiting {
+            worker.symptom = Some((symptom, now + CAUSE_GRACE));
+        } else {
+            self.suspect(now, slot, symptom, true);
+        }
     }
 
     pub(super) fn exited(&mut self, now: Duration, container: &str, exit: Exit, out: &mut Vec<Action>) {
@@ -118,9 +130,12 @@ impl Machine {
         match (self.phase, before) {
             // Its part of the work is done and the ring needs it no more.
             (Phase::Training | Phase::Committing, SlotState::Done) if exit.kind == ExitKind::Code(0) => {}
+            // Starting it again would end the same.
+            (Phase::Waiting, _) if exit.kind == ExitKind::Localization => self.fail(now, what, out),
             (Phase::Waiting, _) => {
-                self.forget_suspicion(id);
-                self.start_failed(now, host, what, out);
+                let passing =
+                    matches!(exit.kind, ExitKind::Preempted | ExitKind::NodeLost | ExitKind::Expired);
+                self.start_failed(now, (!passing).then_some(host), what, out);
             }
             // A worker that blames another one ends as well: the other one's end is the cause.
             _ if reported => {}
@@ -132,24 +147,29 @@ impl Machine {
         }
     }
 
-    fn forget_suspicion(&mut self, slot: u64) {
-        if self.suspicion.as_ref().is_some_and(|suspicion| suspicion.slot == slot) {
-            self.suspicion = None;
-        }
-    }
-
     /// A suspicion whose cause never came becomes the cause.
     pub(super) fn resolve_suspicion(&mut self, now: Duration, out: &mut Vec<Action>) {
+        if self.phase == Phase::Waiting {
+            return self.replace_lost(now, out);
+        }
         let Some(suspicion) = self.suspicion.take_if(|suspicion| now >= suspicion.until) else { return };
-        let Some(slot) = self.slots.get_mut(&suspicion.slot) else { return };
+        let Some(slot) = self.slots.get(&suspicion.slot) else { return };
         let what = format!("{} was lost; {}", slot.describe_with_log(), suspicion.symptom);
-        if self.phase == Phase::Waiting && slot.state != SlotState::Gone {
-            slot.state = SlotState::Gone;
-            let (container, host) = (slot.container.clone(), slot.host.clone());
-            out.push(Action::Stop { container });
-            self.start_failed(now, host, what, out);
-        } else {
-            self.fail(now, what, out);
+        self.fail(now, what, out);
+    }
+
+    /// While workers are waited for, each that is lost is replaced.
+    fn replace_lost(&mut self, now: Duration, out: &mut Vec<Action>) {
+        let mut lost = Vec::new();
+        for slot in self.slots.values_mut().filter(|slot| slot.state != SlotState::Gone) {
+            if let Some((symptom, _)) = slot.symptom.take_if(|(_, until)| now >= *until) {
+                slot.state = SlotState::Gone;
+                out.push(Action::Stop { container: slot.container.clone() });
+                lost.push((slot.host.clone(), format!("{} was lost; {symptom}", slot.describe_with_log())));
+            }
+        }
+        for (host, what) in lost {
+            self.start_failed(now, Some(host), what, out);
         }
     }
 
@@ -160,26 +180,24 @@ impl Machine {
         }
         let timeout = self.spec.network.heartbeat_timeout;
         let mut late = Vec::new();
-        let mut silent = None;
+        let mut silent = Vec::new();
         for (id, slot) in self.slots.iter() {
             match slot.state {
                 SlotState::Launching if now >= slot.allocated_at + CONNECT_LIMIT => late.push(*id),
-                state if state.is_connected() && !slot.disconnected && now >= slot.heard_at + timeout => {
-                    silent = silent.or(Some(*id));
-                }
+                _ if slot.is_reachable() && now >= slot.heard_at + timeout => silent.push(*id),
                 _ => {}
             }
         }
-        if let Some(slot) = silent {
-            let timeout = ringspin_job::format_duration(timeout);
-            self.suspect(now, slot, format!("no heartbeat for {timeout} (network.heartbeat_timeout)"), true);
+        let timeout = ringspin_job::format_duration(timeout);
+        for slot in silent {
+            self.lost(now, slot, format!("no heartbeat for {timeout} (network.heartbeat_timeout)"));
         }
         for slot in late {
             if let Some(container) = self.slots.get(&slot).map(|slot| slot.container.clone()) {
                 out.push(Action::Stop { container });
             }
             let reason = format!("it did not connect within {CONNECT_LIMIT:?}");
-            out.extend(self.handle(now, Event::LaunchFailed { slot, reason }));
+            out.extend(self.handle(now, Event::LaunchFailed { slot, reason, passing: false }));
         }
     }
 }

@@ -70,6 +70,8 @@ pub enum Event {
         slot: u64,
         /// Why.
         reason: String,
+        /// Whether neither the job nor the host is to blame.
+        passing: bool,
     },
     /// A container has ended.
     Exited {
@@ -249,7 +251,9 @@ impl Machine {
             Event::Allocated { container, host, log_url } => {
                 self.allocated(now, container, host, log_url, out)
             }
-            Event::LaunchFailed { slot, reason } => self.launch_failed(now, slot, &reason, out),
+            Event::LaunchFailed { slot, reason, passing } => {
+                self.launch_failed(now, slot, (&reason, passing), out);
+            }
             Event::Exited { container, exit } => self.exited(now, &container, exit, out),
             Event::Connected { slot, ring_address } => self.connected(now, slot, ring_address, out),
             Event::Said { slot, message } => self.said(now, slot, message, out),
@@ -279,15 +283,18 @@ impl Machine {
                 self.ask(out);
             }
             Phase::Waiting => self.check_waiting(now, out),
-            Phase::Joining if self.live().all(|slot| slot.state == SlotState::Joined) => {
+            Phase::Joining
+                if self.ranked().all(|slot| matches!(slot.state, SlotState::Joined | SlotState::Done)) =>
+            {
                 self.phase = Phase::Training;
                 out.push(Action::Log(format!(
                     "ring of generation {} stands, training starts",
                     self.generation
                 )));
             }
-            Phase::Joining | Phase::Training if self.live().all(|slot| slot.state == SlotState::Done) => {
+            Phase::Joining | Phase::Training if self.ranked().all(|slot| slot.done) => {
                 self.phase = Phase::Committing;
+                self.suspicion = None;
                 out.push(Action::Commit);
             }
             Phase::Ended => self.check_ending(now, out),
@@ -300,8 +307,13 @@ impl Machine {
         self.slots.values().filter(|slot| slot.state != SlotState::Gone)
     }
 
+    /// Slots that were dealt a rank, whatever has become of them: the job is theirs to finish.
+    fn ranked(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.values().filter(|slot| slot.rank.is_some())
+    }
+
     fn connected_count(&self) -> usize {
-        self.live().filter(|slot| slot.state.is_connected()).count()
+        self.slots.values().filter(|slot| slot.is_reachable()).count()
     }
 
     /// (Re)states how many containers are still wanted.
@@ -332,7 +344,13 @@ impl Machine {
         self.slots.insert(slot, Slot::new(container, host, log_url, now));
     }
 
-    fn launch_failed(&mut self, now: Duration, slot: u64, reason: &str, out: &mut Vec<Action>) {
+    fn launch_failed(
+        &mut self,
+        now: Duration,
+        slot: u64,
+        (reason, passing): (&str, bool),
+        out: &mut Vec<Action>,
+    ) {
         let Some(failed) = self.slots.get_mut(&slot).filter(|slot| slot.state != SlotState::Gone) else {
             return;
         };
@@ -341,16 +359,17 @@ impl Machine {
         let (container, host) = (failed.container.clone(), failed.host.clone());
         // A container whose start was refused stays allocated until it is given back.
         out.push(Action::Release { container });
-        self.start_failed(now, host, what, out);
+        self.start_failed(now, (!passing).then_some(host), what, out);
     }
 
-    /// A worker that never got to work: replaced elsewhere, until too many have failed.
-    fn start_failed(&mut self, now: Duration, host: String, what: String, out: &mut Vec<Action>) {
+    /// A worker that never got to work: replaced, elsewhere than on the host to blame, until too many have failed.
+    /// Without one it was the cluster's doing, and counts for nothing.
+    fn start_failed(&mut self, now: Duration, host: Option<String>, what: String, out: &mut Vec<Action>) {
         if self.phase != Phase::Waiting {
             self.fail(now, what, out);
             return;
         }
-        self.start_failures += 1;
+        self.start_failures += usize::from(host.is_some());
         if self.start_failures >= START_FAILURES_PER_WORKER * self.spec.workers.max {
             self.fail(
                 now,
@@ -361,7 +380,7 @@ impl Machine {
         }
         out.push(Action::Log(format!("{what}; asking for another")));
         self.last_start_failure = what;
-        out.push(Action::Avoid { host });
+        out.extend(host.map(|host| Action::Avoid { host }));
         self.ask(out);
     }
 
@@ -387,15 +406,20 @@ impl Machine {
         let (min, max) = (self.spec.workers.min, self.spec.workers.max);
         self.min_since = if there >= min { self.min_since.or(Some(now)) } else { None };
         let settled = self.min_since.is_some_and(|since| now >= since + SETTLE) && starting == 0;
-        if there >= max || settled {
+        let late = now >= self.waiting_since + self.spec.workers.wait;
+        if there >= max || settled || (late && there >= min) {
             if there < max {
-                out.push(Action::Log(format!(
-                    "starting with {there} of {max} workers: no more came for {SETTLE:?}"
-                )));
+                let why = if settled {
+                    format!("no more came for {SETTLE:?}")
+                } else {
+                    format!("workers.wait is over, {starting} had not connected")
+                };
+                out.push(Action::Log(format!("starting with {there} of {max} workers: {why}")));
                 out.push(Action::Ask { count: 0, hosts: Vec::new() });
             }
+            self.leave_behind(out);
             self.start_scan(now, out);
-        } else if now >= self.waiting_since + self.spec.workers.wait {
+        } else if late {
             let said = match (self.last_heard_waiting.as_str(), self.last_start_failure.as_str()) {
                 ("", "") => String::new(),
                 ("", failure) => format!("; last failure: {failure}"),
@@ -406,6 +430,16 @@ impl Machine {
                 ringspin_job::format_duration(self.spec.workers.wait)
             );
             self.fail(now, message, out);
+        }
+    }
+
+    /// The job goes on without those that have not connected, or have lost their connection.
+    fn leave_behind(&mut self, out: &mut Vec<Action>) {
+        for slot in self.slots.values_mut() {
+            if slot.state != SlotState::Gone && !slot.is_reachable() {
+                slot.state = SlotState::Gone;
+                out.push(Action::Stop { container: slot.container.clone() });
+            }
         }
     }
 
@@ -432,7 +466,7 @@ impl Machine {
     }
 
     fn connected_slots(&self) -> Vec<u64> {
-        self.slots.iter().filter(|(_, slot)| slot.state.is_connected()).map(|(id, _)| *id).collect()
+        self.slots.iter().filter(|(_, slot)| slot.is_reachable()).map(|(id, _)| *id).collect()
     }
 
     fn finish_scan(&mut self, now: Duration, out: &mut Vec<Action>) {
@@ -512,7 +546,7 @@ impl Machine {
                 self.progress.report(&progress);
             }
             ToAm::Validated { epoch, metrics } => self.validated(epoch, metrics, out),
-            ToAm::Done => worker.state = SlotState::Done,
+            ToAm::Done => (worker.state, worker.done) = (SlotState::Done, true),
             ToAm::Failed(failure) => {
                 worker.failed = true;
                 match failure.kind {
@@ -566,8 +600,8 @@ impl Machine {
             out.push(Action::Send { slot, message: Box::new(message) });
         }
         if !success {
-            // A container that has not connected can not be told; it is stopped now.
-            for slot in self.live().filter(|slot| !slot.state.is_connected()) {
+            // A worker without a connection can not be told; it is stopped now.
+            for slot in self.live().filter(|slot| !slot.is_reachable()) {
                 out.push(Action::Stop { container: slot.container.clone() });
             }
             out.push(Action::Discard);

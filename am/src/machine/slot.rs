@@ -70,6 +70,10 @@ pub struct Slot {
     pub failed: bool,
     /// Whether its connection has ended while it was needed.
     pub disconnected: bool,
+    /// Whether it has made all steps, whatever became of it afterwards.
+    pub done: bool,
+    /// While workers are waited for: what was seen of its loss, and when that has to do as the cause.
+    pub(super) symptom: Option<(String, Duration)>,
 }
 
 impl Slot {
@@ -89,7 +93,14 @@ impl Slot {
             doing: String::new(),
             failed: false,
             disconnected: false,
+            done: false,
+            symptom: None,
         }
+    }
+
+    /// Whether something can be said to it.
+    pub fn is_reachable(&self) -> bool {
+        self.state.is_connected() && !self.disconnected
     }
 
     /// `rank 1 on node2 (container_…)`.

@@ -207,7 +207,7 @@ fn a_failed_start_is_made_again_elsewhere_until_too_many_have_failed() {
     for failure in 0..9 {
         bench.allocate(failure);
         let reason = "disk full".to_string();
-        bench.on(Event::LaunchFailed { slot: failure, reason });
+        bench.on(Event::LaunchFailed { slot: failure, reason, passing: false });
         let actions = bench.taken();
         assert!(actions.contains(&Action::Release { container: format!("c{failure}") }));
         if failure < 8 {
@@ -251,9 +251,9 @@ fn too_few_workers_end_the_job_and_the_cluster_is_quoted() {
     let mut bench = Bench::waiting();
     bench.allocate(0).connect(0);
     bench.on(Event::StillWaiting("queue is full".into()));
-    bench.pass(Duration::from_secs(59));
-    assert!(bench.machine.outcome.is_none());
+    bench.now = Duration::from_secs(59);
     bench.say(0, ToAm::Heartbeat(Heartbeat { step: 0, resident_bytes: 0, state: String::new() }));
+    assert!(bench.machine.outcome.is_none());
     bench.pass(Duration::from_secs(1));
     let said = bench.diagnostics();
     assert!(said.contains("only 1 of at least 2 workers"), "{said}");
@@ -332,6 +332,78 @@ fn a_worker_that_left_before_its_work_was_done_fails_the_job_whatever_its_status
 }
 
 #[test]
+fn workers_that_all_leave_blaming_each_other_are_no_success() {
+    for done in [0, 1] {
+        let mut bench = Bench::training();
+        // One may have done its part by then.
+        (0..done).for_each(|slot| drop(bench.say(slot, ToAm::Done)));
+        for slot in done..3 {
+            bench.say(slot, lost((slot as usize + 1) % 3));
+            bench.on(Event::Exited { container: format!("c{slot}"), exit: exit(ExitKind::Code(71)) });
+        }
+        (0..done).for_each(|slot| {
+            bench.on(Event::Exited { container: format!("c{slot}"), exit: exit(ExitKind::Code(0)) });
+        });
+        bench.pass(CAUSE_GRACE);
+        assert!(matches!(bench.outcome(), Outcome::Failed { .. }));
+        assert!(!bench.taken().contains(&Action::Commit));
+    }
+    // Also before the ring stands.
+    let mut bench = Bench::waiting();
+    (0..3).for_each(|slot| drop(bench.allocate(slot).connect(slot)));
+    for slot in 0..3 {
+        bench.on(Event::Exited { container: format!("c{slot}"), exit: exit(ExitKind::Code(70)) });
+    }
+    bench.pass(CAUSE_GRACE);
+    assert!(matches!(bench.outcome(), Outcome::Failed { .. }));
+    assert!(!bench.taken().contains(&Action::Commit));
+}
+
+#[test]
+fn workers_lost_while_others_are_waited_for_do_not_count_and_are_all_replaced() {
+    let mut bench = Bench::waiting();
+    bench.allocate(0).connect(0).allocate(1).connect(1);
+    for slot in 0..2 {
+        bench.on(Event::Disconnected { slot, reason: "reset".into() });
+    }
+    bench.allocate(2).connect(2);
+    bench.taken();
+    bench.pass(SETTLE);
+    assert_eq!(bench.machine.phase(), Phase::Waiting, "one of at least two is there");
+    bench.pass(CAUSE_GRACE);
+    let actions = bench.taken();
+    for container in ["c0", "c1"] {
+        assert!(actions.contains(&Action::Stop { container: container.into() }), "{actions:?}");
+    }
+    assert_eq!(actions.last(), Some(&Action::Ask { count: 2, hosts: vec!["node1".into()] }));
+}
+
+#[test]
+fn enough_workers_at_the_end_of_the_wait_go_on_without_the_rest() {
+    let mut bench = Bench::waiting();
+    bench.now = Duration::from_secs(59);
+    bench.allocate(0).connect(0).allocate(1).connect(1).allocate(2);
+    bench.taken();
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.machine.phase(), Phase::Joining);
+    assert!(bench.taken().contains(&Action::Stop { container: "c2".into() }));
+}
+
+#[test]
+fn what_would_fail_again_ends_the_job_and_what_the_cluster_did_counts_for_nothing() {
+    let mut bench = Bench::waiting();
+    for slot in 0..20 {
+        bench.allocate(slot);
+        let kind = [ExitKind::Preempted, ExitKind::NodeLost, ExitKind::Expired][slot as usize % 3];
+        bench.on(Event::Exited { container: format!("c{slot}"), exit: exit(kind) });
+    }
+    assert!(bench.machine.outcome.is_none());
+    assert!(!bench.taken().iter().any(|action| matches!(action, Action::Avoid { .. })));
+    bench.allocate(20).on(Event::Exited { container: "c20".into(), exit: exit(ExitKind::Localization) });
+    assert!(bench.diagnostics().contains("could not be given its files"), "{}", bench.diagnostics());
+}
+
+#[test]
 fn a_kill_ends_everything_and_the_first_outcome_stands() {
     let mut bench = Bench::training();
     bench.on(Event::KillRequested("Ctrl-C".into()));
@@ -370,8 +442,12 @@ fn a_restarted_resource_manager_registers_us_again_and_training_goes_on() {
     bench.taken();
     // What was allocated before its restart can not be started any more.
     bench.on(Event::Registered);
-    bench.on(Event::LaunchFailed { slot: 0, reason: "allocated by a previous RM".into() });
-    assert!(bench.taken().contains(&Action::Ask { count: 3, hosts: vec!["node1".into()] }));
+    let reason = "allocated by a previous RM".to_string();
+    bench.on(Event::LaunchFailed { slot: 0, reason, passing: true });
+    let actions = bench.taken();
+    assert!(actions.contains(&Action::Ask { count: 3, hosts: vec!["node1".into()] }));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Avoid { .. })), "the host is not to blame");
+    assert_eq!(bench.machine.start_failures, 0);
 }
 
 #[test]

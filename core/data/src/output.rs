@@ -110,6 +110,10 @@ impl Output {
             self.remove_remains().await;
             return Ok(());
         }
+        if self.storage.list(&self.temporary).await?.is_empty() {
+            let detail = "nothing was written";
+            return Err(StorageError::new(Kind::Other, "publish", &self.temporary, detail));
+        }
         self.write(SUCCESS, self.marker().into()).await?;
         let old = self.old();
         if self.overwrite {
@@ -267,6 +271,7 @@ pub mod conformance {
 
     async fn publishing(storage: &Storage, folder: &Location, target: &Location) {
         let output = fresh(storage, target, false, 1).await;
+        assert!(output.commit().await.is_err(), "an output of nothing is none");
         output.mkdirs("parts").await.expect("mkdirs");
         output.write("weights", Bytes::from_static(b"1")).await.expect("write");
         output.write("weights", Bytes::from_static(b"2")).await.expect("write again");

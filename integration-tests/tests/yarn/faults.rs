@@ -107,6 +107,20 @@ fn a_killed_application_master_ends_the_job() {
     site.assert_ended(&finished, status::FAILED, &["137"]);
 }
 
+#[test]
+fn an_application_that_others_kill_leaves_nothing() {
+    let site = Site::new();
+    let forever =
+        ["--epochs", "10000000", "-D", "validation.every_epochs=10000000", "--workers", "2", "--detach"];
+    let id = site.run(&forever).successful().unwrap().stdout.trim().to_string();
+    eventually("it trains", JOB_LIMIT, || (site.roles("container").len() == 2).then_some(()));
+    // Hadoop's own client, which knows nothing of our folders.
+    site.cluster.yarn(&["application", "-kill", &id]).unwrap();
+    assert_eq!(site.end_of(&id).1, "KILLED");
+    let left = site.assert_clean();
+    assert!(!left.iter().any(|path| path.starts_with(&site.output())), "{left:?}");
+}
+
 /// `host:port` of everything that a process on a host listens on.
 fn ports(site: &Site, host: &str, pid: u32) -> Vec<u16> {
     let printed = site.cluster.on(host, &["ss", "-ltnpH"]).unwrap().successful().unwrap().stdout;

@@ -17,6 +17,9 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+/// More micro-batches are not queued, whatever is asked for.
+const MAX_PREFETCH: usize = 1 << 16;
+
 /// The micro-batch of one lane in one step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
@@ -113,7 +116,7 @@ impl Reader {
     /// The plan has no such lane.
     pub fn hold(&mut self, lane: usize, from_step: u64) {
         assert!(lane < self.plan.lanes(), "lane {lane} of {}", self.plan.lanes());
-        let (sender, batches) = mpsc::channel(self.options.prefetch.max(1));
+        let (sender, batches) = mpsc::channel(self.options.prefetch.clamp(1, MAX_PREFETCH));
         let run = lane::run(
             lane::Work {
                 dataset: self.dataset.clone(),
