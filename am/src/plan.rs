@@ -7,6 +7,15 @@ use ringspin_data::storage::BlockHosts;
 use ringspin_job::{JobSpec, NumericsMode};
 use std::collections::BTreeMap;
 
+/// A host that holds some of the input.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NearHost {
+    /// Its name.
+    pub host: String,
+    /// Its rack: an ask for a host without its rack is placed anywhere.
+    pub rack: String,
+}
+
 /// The input, looked at.
 #[derive(Clone, Debug)]
 pub struct InputPlan {
@@ -15,7 +24,7 @@ pub struct InputPlan {
     /// Validation data.
     pub validation: Option<Survey>,
     /// Hosts that hold the training data, most bytes first.
-    pub hosts: Vec<String>,
+    pub hosts: Vec<NearHost>,
     /// Blocks of the training data's files, by location.
     pub blocks: BTreeMap<String, Vec<BlockHosts>>,
     /// Folder that rank 0 writes the model into before it is moved to its place.
@@ -36,14 +45,14 @@ impl InputPlan {
         validation: Option<Survey>,
         (blocks, output): (BTreeMap<String, Vec<BlockHosts>>, String),
     ) -> Self {
-        let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut bytes: BTreeMap<NearHost, u64> = BTreeMap::new();
         for block in blocks.values().flatten() {
-            for host in &block.hosts {
+            for (host, rack) in block.hosts.iter().zip(&block.racks) {
+                let host = NearHost { host: host.clone(), rack: rack.clone() };
                 *bytes.entry(host).or_default() += block.bytes;
             }
         }
-        let mut hosts: Vec<(u64, String)> =
-            bytes.into_iter().map(|(host, bytes)| (bytes, host.into())).collect();
+        let mut hosts: Vec<(u64, NearHost)> = bytes.into_iter().map(|(host, bytes)| (bytes, host)).collect();
         hosts.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         InputPlan {
             train,

@@ -2,17 +2,19 @@
 
 use crate::bundle::EXECUTABLE;
 use crate::machine::{Action, Event, Exit, ExitKind};
+use crate::plan::NearHost;
 use ringspin_control::status::Outcome;
-use ringspin_hadoop::ids::{ApplicationAttemptId, ContainerId};
+use ringspin_hadoop::ids::{ApplicationAttemptId, ApplicationId, ContainerId};
 use ringspin_hadoop::yarn::am::{
-    Ask, AskId, Completion, Container, ContainerExit, DEFAULT_RACK, FinalReport, Locality, Pace, Place,
-    Registration, RmCommand, RmEndpoint, RmEvent, RmSession,
+    Ask, AskId, Completion, Container, ContainerExit, FinalReport, Locality, Pace, Place, Registration,
+    RmCommand, RmEndpoint, RmEvent, RmSession,
 };
 use ringspin_hadoop::yarn::command::Command;
 use ringspin_hadoop::yarn::launch::LaunchContext;
 use ringspin_hadoop::yarn::nm::{NmError, NmOptions, NodeManagers};
 use ringspin_hadoop::yarn::report::FinalStatus;
 use ringspin_hadoop::yarn::resource::Resource;
+use ringspin_hadoop::yarn::web::ResourceManagerWeb;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +25,8 @@ use tokio::task::JoinHandle;
 const COMMAND_QUEUE: usize = 1024;
 /// How long the ResourceManager may take to store the end of the application.
 const FINISH_DEADLINE: Duration = Duration::from_secs(60);
+/// Between two questions why containers do not come: the scheduler records some seconds after the first.
+const WHY_INTERVAL: Duration = Duration::from_secs(2);
 /// Priority of workers among the application's own asks.
 const WORKER_PRIORITY: u32 = 1;
 /// The ResourceManager cuts diagnostics at 64 KiB by default; a cause that needs more is none.
@@ -48,6 +52,8 @@ pub struct YarnOptions {
     pub resource: Resource,
     /// Node label of workers.
     pub node_label: Option<String>,
+    /// The ResourceManager's web services, which tell why containers do not come.
+    pub web: Option<ResourceManagerWeb>,
     /// User of the application, for log addresses.
     pub user: String,
 }
@@ -64,6 +70,12 @@ pub struct YarnCluster {
     events: mpsc::Sender<Event>,
     ask: AskId,
     worker: Worker,
+    application: ApplicationId,
+    web: Option<ResourceManagerWeb>,
+    /// Asks the scheduler why containers do not come, while some are waited for.
+    asking_why: Option<JoinHandle<()>>,
+    /// Containers still to come.
+    outstanding: usize,
 }
 
 /// How a worker is asked for and started.
@@ -72,6 +84,14 @@ struct Worker {
     arguments: Vec<String>,
     resource: Resource,
     node_label: Option<String>,
+}
+
+impl Drop for YarnCluster {
+    fn drop(&mut self) {
+        if let Some(task) = self.asking_why.take() {
+            task.abort();
+        }
+    }
 }
 
 impl YarnCluster {
@@ -109,6 +129,10 @@ impl YarnCluster {
             containers,
             events,
             ask: AskId::first(options.attempt),
+            application: options.attempt.application,
+            web: options.web,
+            asking_why: None,
+            outstanding: 0,
             worker: Worker {
                 launch: options.launch,
                 arguments: options.worker_arguments,
@@ -128,7 +152,11 @@ impl YarnCluster {
                     let _ = self.commands.try_send(RmCommand::Release(container.id));
                 }
             }
-            Action::Launch { slot, container } => self.launch(slot, &container),
+            Action::Launch { slot, container } => {
+                self.outstanding = self.outstanding.saturating_sub(1);
+                self.ask_why();
+                self.launch(slot, &container);
+            }
             Action::Stop { container } => self.stop(&container),
             _ => {}
         }
@@ -170,13 +198,15 @@ impl YarnCluster {
     }
 
     /// States anew how many containers are wanted: the old ask is withdrawn, what it still brings is surplus.
-    async fn ask(&mut self, count: usize, hosts: Vec<String>) {
+    async fn ask(&mut self, count: usize, hosts: Vec<NearHost>) {
+        self.outstanding = count;
+        self.ask_why();
         self.command(RmCommand::Withdraw(self.ask, u32::MAX)).await;
         if count == 0 {
             return;
         }
         self.ask = self.ask.following();
-        let place = |host| Place { host, rack: DEFAULT_RACK.into() };
+        let place = |near: NearHost| Place { host: near.host, rack: near.rack };
         let ask = Ask {
             priority: WORKER_PRIORITY,
             resource: self.worker.resource.clone(),
@@ -186,6 +216,37 @@ impl YarnCluster {
             node_label: self.worker.node_label.clone(),
         };
         self.command(RmCommand::Ask(self.ask, ask)).await;
+    }
+
+    /// Starts or ends the questions why containers do not come.
+    fn ask_why(&mut self) {
+        let Some(web) = self.web.clone().filter(|_| self.outstanding > 0) else {
+            if let Some(task) = self.asking_why.take() {
+                task.abort();
+            }
+            return;
+        };
+        if self.asking_why.is_some() {
+            return;
+        }
+        let (application, events) = (self.application, self.events.clone());
+        self.asking_why = Some(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(WHY_INTERVAL).await;
+                let reasons = match web.waiting_reasons(application).await {
+                    Ok(reasons) => reasons,
+                    Err(error) => {
+                        tracing::debug!("why containers do not come: {error}");
+                        continue;
+                    }
+                };
+                let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+                if !reasons.is_empty() && events.send(Event::StillWaiting(reasons.join("; "))).await.is_err()
+                {
+                    return;
+                }
+            }
+        }));
     }
 
     fn launch(&self, slot: u64, container: &str) {

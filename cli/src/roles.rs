@@ -27,6 +27,7 @@ use ringspin_hadoop::yarn::client::YarnClient;
 use ringspin_hadoop::yarn::command::Command;
 use ringspin_hadoop::yarn::launch::LaunchContext;
 use ringspin_hadoop::yarn::nm::NmOptions;
+use ringspin_hadoop::yarn::web::{ResourceManagerWeb, WebClient};
 use ringspin_job::JobSecret;
 use ringspin_nn::Registry;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -41,6 +42,8 @@ const AM_EXPIRY: Duration = Duration::from_secs(600);
 /// How long a ResourceManager may be away while a job runs: longer than a restart and a failover.
 const RM_AWAY: Duration = Duration::from_secs(15 * 60);
 
+/// How long a web service may take for an answer that is only for people.
+const WEB_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two questions after SIGTERM, and how long an answer is waited for: SIGKILL comes after 250 ms.
 const SIGNAL_POLL: Duration = Duration::from_millis(10);
 const SIGNAL_LIMIT: Duration = Duration::from_millis(150);
@@ -81,6 +84,7 @@ pub async fn am(args: &AmArgs, surroundings: &Surroundings) -> Result<Exit, Comm
         worker_arguments: worker_arguments(&bundle.job, &am_address, attempt.attempt.unsigned_abs()),
         resource: resource(&bundle.job.workers.container),
         node_label: bundle.job.yarn.node_label.clone(),
+        web: web(&conf, &bundle.user)?,
         user: bundle.user.clone(),
     };
     let access = access(&conf, surroundings)?;
@@ -173,6 +177,13 @@ fn yarn_client(
         options,
         RetryPolicy::default(),
     ))
+}
+
+/// The ResourceManagers' web services, where they have any.
+fn web(conf: &Configuration, user: &str) -> Result<Option<ResourceManagerWeb>, CommandError> {
+    let urls = conf.rm_web_urls().map_err(internal)?;
+    let client = WebClient::new(Some(user.into()), WEB_TIMEOUT);
+    Ok(client.ok().map(|client| ResourceManagerWeb::new(client, urls)))
 }
 
 fn endpoint(conf: &Configuration, credentials: &Credentials) -> Result<RmEndpoint, CommandError> {

@@ -25,7 +25,7 @@ mod tests;
 pub use failure::{Exit, ExitKind};
 pub use slot::{Slot, SlotState};
 
-use crate::plan::InputPlan;
+use crate::plan::{InputPlan, NearHost};
 use failure::Suspicion;
 use ringspin_control::messages::{Assignment, FailureKind, JobContext, ToAm, ToWorker};
 use ringspin_control::status::{Mark, Metrics, Outcome, Phase};
@@ -125,7 +125,7 @@ pub enum Action {
         /// Containers that are still to be allocated.
         count: usize,
         /// Hosts by preference.
-        hosts: Vec<String>,
+        hosts: Vec<NearHost>,
     },
     /// Ask for nothing on this host any more.
     Avoid {

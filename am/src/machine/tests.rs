@@ -31,9 +31,13 @@ fn plan(spec: &JobSpec) -> InputPlan {
     let train = runtime.block_on(Survey::take(&storage, &input)).unwrap();
     let blocks = BTreeMap::from([(
         "elsewhere".to_string(),
-        vec![BlockHosts { offset: 0, bytes: 60, hosts: vec!["node1".into()] }],
+        vec![BlockHosts { offset: 0, bytes: 60, hosts: vec!["node1".into()], racks: vec!["/r1".into()] }],
     )]);
     InputPlan::new(spec, train, None, (blocks, "out.tmp".into()))
+}
+
+fn near(host: &str) -> NearHost {
+    NearHost { host: host.into(), rack: "/r1".into() }
 }
 
 fn exit(kind: ExitKind) -> Exit {
@@ -134,7 +138,7 @@ fn a_job_goes_from_launch_to_success() {
     bench.on(Event::Planned(Box::new(plan)));
     assert_eq!(bench.taken(), [], "nothing is asked for before the cluster has taken us");
     bench.on(Event::Registered);
-    assert_eq!(bench.taken(), [Action::Ask { count: 3, hosts: vec!["node1".into()] }]);
+    assert_eq!(bench.taken(), [Action::Ask { count: 3, hosts: vec![near("node1")] }]);
     for slot in 0..3 {
         bench.allocate(slot);
     }
@@ -212,7 +216,7 @@ fn a_failed_start_is_made_again_elsewhere_until_too_many_have_failed() {
         assert!(actions.contains(&Action::Release { container: format!("c{failure}") }));
         if failure < 8 {
             assert!(actions.contains(&Action::Avoid { host: format!("node{failure}") }));
-            assert!(actions.contains(&Action::Ask { count: 3, hosts: vec!["node1".into()] }));
+            assert!(actions.contains(&Action::Ask { count: 3, hosts: vec![near("node1")] }));
         }
     }
     let said = bench.diagnostics();
@@ -227,7 +231,7 @@ fn a_worker_that_dies_while_others_are_waited_for_is_replaced() {
     bench.on(Event::Disconnected { slot: 0, reason: "reset".into() });
     bench.on(Event::Exited { container: "c0".into(), exit: exit(ExitKind::Code(1)) });
     let actions = bench.taken();
-    assert!(actions.contains(&Action::Ask { count: 3, hosts: vec!["node1".into()] }), "{actions:?}");
+    assert!(actions.contains(&Action::Ask { count: 3, hosts: vec![near("node1")] }), "{actions:?}");
     bench.pass(CAUSE_GRACE * 2);
     assert!(bench.machine.outcome.is_none(), "the loss was answered, nothing is left to suspect");
 }
@@ -243,7 +247,7 @@ fn a_container_that_never_connects_is_stopped_and_replaced() {
     bench.on(Event::Tick);
     let actions = bench.taken();
     assert!(actions.contains(&Action::Stop { container: "c0".into() }), "{actions:?}");
-    assert!(actions.contains(&Action::Ask { count: 3, hosts: vec!["node1".into()] }), "{actions:?}");
+    assert!(actions.contains(&Action::Ask { count: 3, hosts: vec![near("node1")] }), "{actions:?}");
 }
 
 #[test]
@@ -375,7 +379,7 @@ fn workers_lost_while_others_are_waited_for_do_not_count_and_are_all_replaced() 
     for container in ["c0", "c1"] {
         assert!(actions.contains(&Action::Stop { container: container.into() }), "{actions:?}");
     }
-    assert_eq!(actions.last(), Some(&Action::Ask { count: 2, hosts: vec!["node1".into()] }));
+    assert_eq!(actions.last(), Some(&Action::Ask { count: 2, hosts: vec![near("node1")] }));
 }
 
 #[test]
@@ -445,7 +449,7 @@ fn a_restarted_resource_manager_registers_us_again_and_training_goes_on() {
     let reason = "allocated by a previous RM".to_string();
     bench.on(Event::LaunchFailed { slot: 0, reason, passing: true });
     let actions = bench.taken();
-    assert!(actions.contains(&Action::Ask { count: 3, hosts: vec!["node1".into()] }));
+    assert!(actions.contains(&Action::Ask { count: 3, hosts: vec![near("node1")] }));
     assert!(!actions.iter().any(|action| matches!(action, Action::Avoid { .. })), "the host is not to blame");
     assert_eq!(bench.machine.start_failures, 0);
 }

@@ -92,7 +92,8 @@ mod tests {
     use crate::plan::{Deal, Order, PlanOptions, assign_lanes};
 
     fn block(offset: u64, bytes: u64, hosts: &[&str]) -> BlockHosts {
-        BlockHosts { offset, bytes, hosts: hosts.iter().map(ToString::to_string).collect() }
+        let racks = hosts.iter().map(|_| "/default-rack".to_string()).collect();
+        BlockHosts { offset, bytes, hosts: hosts.iter().map(ToString::to_string).collect(), racks }
     }
 
     /// 8 chunks of 10 records of 10 bytes in one file, without a header.

@@ -64,6 +64,8 @@ pub struct BlockHosts {
     pub bytes: u64,
     /// Names of hosts, as DataNodes give them; on a well-kept cluster those of the NodeManagers.
     pub hosts: Vec<String>,
+    /// The rack of each of them.
+    pub racks: Vec<String>,
 }
 
 /// How a file is written.

@@ -102,10 +102,9 @@ impl Questions {
 }
 
 fn hosts(found: FileBlocks) -> Vec<BlockHosts> {
-    let hosts = |block: ringspin_hadoop::namenode::Block| BlockHosts {
-        offset: block.offset,
-        bytes: block.length,
-        hosts: block.replicas.into_iter().map(|replica| replica.host).collect(),
+    let hosts = |block: ringspin_hadoop::namenode::Block| {
+        let (hosts, racks) = block.replicas.into_iter().map(|replica| (replica.host, replica.rack)).unzip();
+        BlockHosts { offset: block.offset, bytes: block.length, hosts, racks }
     };
     found.blocks.into_iter().map(hosts).collect()
 }
