@@ -5,10 +5,12 @@ use crate::exit::{CommandError, Exit};
 use crate::job_args;
 use crate::results::{Results, print_line};
 use ringspin_container::train::build_model;
+use ringspin_data::formats;
 use ringspin_data::index::Survey;
-use ringspin_data::storage::Storage;
-use ringspin_job::{InputSpec, JobSpec, Settings, keys};
-use ringspin_nn::{Model, ParamDoc, Registry, Table};
+use ringspin_data::output::{Begun, Output, Owner};
+use ringspin_data::storage::{Location, Storage, StorageErrorKind};
+use ringspin_job::{InputSpec, JobSpec, OutputSpec, Settings, keys};
+use ringspin_nn::{Model, ParamDoc, Registry, Table, TargetKind};
 
 /// Resolves a job, components included.
 ///
@@ -41,6 +43,7 @@ pub async fn against_data(
     registry: &Registry,
 ) -> Result<Checked, CommandError> {
     let survey = look_at(storage, &job.input).await?;
+    let mut validation_files = Vec::new();
     if let Some(validation) = &job.validation {
         let other = look_at(storage, &validation.input).await?;
         if other.schema.shape != survey.schema.shape {
@@ -50,11 +53,79 @@ pub async fn against_data(
             );
             return Err(CommandError::refused(message));
         }
+        validation_files = other.files_read();
     }
     let model = build_model(registry, job, &survey.schema.shape)
         .map_err(|error| CommandError::usage(error.message))?;
-    check_output(storage, job).await?;
+    check_targets(job, &model, &survey)?;
+    let mut read: Vec<Location> = survey.files_read();
+    read.extend(validation_files);
+    check_output(storage, &job.output, read).await?;
     Ok(Checked { model, survey })
+}
+
+/// Whether the data has the targets that the loss compares outputs with.
+fn check_targets(job: &JobSpec, model: &Model, survey: &Survey) -> Result<(), CommandError> {
+    let has = match survey.schema.target {
+        formats::TargetKind::None => "no target",
+        formats::TargetKind::Class => "one class a record",
+        formats::TargetKind::Value => "one number a record",
+    };
+    let fits = match model.targets() {
+        TargetKind::Classes { .. } => survey.schema.target == formats::TargetKind::Class,
+        TargetKind::Values { count } => survey.schema.target == formats::TargetKind::Value && count == 1,
+    };
+    if fits {
+        return Ok(());
+    }
+    let message = format!(
+        "loss.name: {} needs {}, the data has {has} ({}); choose another loss, other outputs of the model, or other \
+         targets (input.csv.target, input.csv.label, input.raw.label_bytes)",
+        job.loss.name,
+        model.targets(),
+        job.input.path,
+    );
+    Err(CommandError::usage(message))
+}
+
+/// Whether the output may be written, before anything runs for it; `read` is what must not be lost by that.
+///
+/// # Errors
+/// It is there already, holds what is read, or can not be written.
+pub async fn check_output(
+    storage: &Storage,
+    output: &OutputSpec,
+    read: impl IntoIterator<Item = Location>,
+) -> Result<(), CommandError> {
+    let at = storage.locate(&output.path).map_err(refused)?;
+    let real = storage.resolve(&at).map_err(refused)?;
+    for file in read {
+        let file = storage.resolve(&file).map_err(refused)?;
+        if file == real || file.is_below(&real) {
+            let message = format!("the output {at} holds {file}, which is read; choose another (--output)");
+            return Err(CommandError::refused(message));
+        }
+    }
+    match storage.stat(&at).await {
+        Ok(status) if !status.is_dir => {
+            return Err(CommandError::refused(format!(
+                "the output {at} is a file; choose a folder (--output)"
+            )));
+        }
+        Ok(_) if !output.overwrite => {
+            let message =
+                format!("the output {at} exists already; choose another (--output) or give --overwrite");
+            return Err(CommandError::refused(message));
+        }
+        Err(error) if error.kind != StorageErrorKind::NotFound => return Err(refused(error)),
+        _ => {}
+    }
+    // As the job will begin it.
+    let owner = Owner { job: format!("check-{}", std::process::id()), attempt: 1 };
+    match Output::begin(storage, &at, output.overwrite, owner).await.map_err(refused)? {
+        Begun::Fresh(begun) => begun.abort().await.map_err(refused),
+        Begun::Committed => Ok(()),
+    }
 }
 
 /// Looks at an input; one of which names and sizes alone tell that it has no records is refused.
@@ -64,16 +135,6 @@ async fn look_at(storage: &Storage, input: &InputSpec) -> Result<Survey, Command
         survey.clone().merge(Vec::new()).map_err(refused)?;
     }
     Ok(survey)
-}
-
-async fn check_output(storage: &Storage, job: &JobSpec) -> Result<(), CommandError> {
-    let at = storage.locate(&job.output.path).map_err(refused)?;
-    if !job.output.overwrite && storage.exists(&at).await.map_err(refused)? {
-        let message =
-            format!("the output {at} exists already; choose another (--output) or give --overwrite");
-        return Err(CommandError::refused(message));
-    }
-    Ok(())
 }
 
 fn refused(error: impl std::fmt::Display) -> CommandError {

@@ -50,7 +50,7 @@ impl Followed {
 /// Nobody answers about the job any more: [`Exit::LostContact`].
 pub async fn follow(submitted: &Submitted, progress: &mut Progress) -> Result<Followed, CommandError> {
     let (statuses, mut pushed) = mpsc::channel::<Status>(16);
-    let mut observing = None;
+    let mut observing: Option<(i32, tokio::task::JoinHandle<()>)> = None;
     let mut last: Option<Status> = None;
     let mut said = String::new();
     loop {
@@ -64,7 +64,21 @@ pub async fn follow(submitted: &Submitted, progress: &mut Progress) -> Result<Fo
         }
         if report.state == ApplicationState::Accepted && report.diagnostics != said {
             said.clone_from(&report.diagnostics);
-            tracing::info!("{}", said.trim());
+            // Newer Hadoop says first that it is just being activated.
+            if let Some(reason) = waiting_reason(&said) {
+                progress.line(&format!("waiting for the cluster: {reason}"));
+            }
+        }
+        if let (Some((known, task)), Some(now)) = (&observing, report.attempt)
+            && now.attempt != *known
+        {
+            // What the lost one has said is not how the job ends.
+            task.abort();
+            while pushed.try_recv().is_ok() {}
+            last = None;
+            progress
+                .line(&format!("ApplicationMaster attempt {known} was lost, attempt {} begins", now.attempt));
+            observing = None;
         }
         if observing.is_none()
             && let Some(attempt) = report.attempt.filter(|_| report.state == ApplicationState::Running)
@@ -72,12 +86,13 @@ pub async fn follow(submitted: &Submitted, progress: &mut Progress) -> Result<Fo
         {
             let address = format!("{}:{port}", report.host);
             let (secret, statuses) = (submitted.secret.clone(), statuses.clone());
-            let attempt = attempt.attempt.unsigned_abs();
-            observing = Some(tokio::spawn(async move {
-                if let Err(error) = observe(&address, attempt, &secret, &statuses).await {
+            let number = attempt.attempt.unsigned_abs();
+            let task = tokio::spawn(async move {
+                if let Err(error) = observe(&address, number, &secret, &statuses).await {
                     tracing::info!("{address}: {error}; asking the ResourceManager instead");
                 }
-            }));
+            });
+            observing = Some((attempt.attempt, task));
         }
         let poll = if observing.is_some() { POLL } else { START_POLL };
         let pause = tokio::time::sleep(poll);
@@ -96,6 +111,16 @@ pub async fn follow(submitted: &Submitted, progress: &mut Progress) -> Result<Fo
             }
         }
     }
+}
+
+/// Why an accepted application does not start yet, out of the ResourceManager's sentence about it.
+fn waiting_reason(diagnostics: &str) -> Option<&str> {
+    let text = diagnostics.trim();
+    // `[Thu Nov 26 14:00:00 +0000 2026] Application is added to the scheduler and is not yet activated. REASON`
+    let text = text.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(text, |(_, rest)| rest);
+    let waits = text.contains("not yet activated") || text.contains("waiting for");
+    let reason = text.split_once("activated.").map_or(text, |(_, rest)| rest).trim();
+    (waits && !reason.is_empty()).then_some(reason)
 }
 
 async fn observe(

@@ -36,6 +36,9 @@ pub async fn logs(args: LogsArgs, surroundings: &Surroundings) -> Result<Exit, C
     let report = view.yarn.report(id).await.map_err(yarn_error)?;
     if !report.state.is_final() {
         let seen = view.running().await?;
+        if seen.is_empty() && !args.follow {
+            return Err(view.nothing("no container that runs now"));
+        }
         if args.follow {
             view.follow(seen).await?;
         }
@@ -64,6 +67,21 @@ impl View<'_> {
     fn node_logs(&self) -> Result<NodeLogs, CommandError> {
         let web = WebClient::new(Some(self.user.clone()), NODE_TIMEOUT);
         Ok(NodeLogs::new(web.map_err(|error| CommandError::internal(error.to_string()))?))
+    }
+
+    /// That nothing was there to be printed.
+    fn nothing(&self, what: &str) -> CommandError {
+        let filter = |name: &str, value: &Option<String>| {
+            value.as_ref().map(|value| format!(" {name} {value}")).unwrap_or_default()
+        };
+        let (container, file) =
+            (filter("--container", &self.args.container), filter("--file", &self.args.file));
+        let asked = if container.is_empty() && file.is_empty() {
+            String::new()
+        } else {
+            format!(" for{container}{file}")
+        };
+        CommandError::refused(format!("{}: {what} has logs{asked}", self.id))
     }
 
     /// Containers that run now, with the web address of their nodes.
@@ -174,7 +192,7 @@ impl View<'_> {
     }
 
     async fn print_folder(&self, storage: &Storage, files: Vec<FileStatus>) -> Result<Exit, CommandError> {
-        let mut failed = Vec::new();
+        let (mut failed, mut any) = (Vec::new(), false);
         for file in files {
             let Some(node) = NodeFile::from_name(file.location.name()) else { continue };
             if node.unfinished {
@@ -185,9 +203,13 @@ impl View<'_> {
                 (storage.clone(), (self.args.container.clone(), self.args.file.clone(), self.args.tail));
             // The parser reads synchronously; it gets a thread that may wait.
             let printed = tokio::task::spawn_blocking(move || print_file(&storage, &file, &node.host, args));
-            if let Err(error) = printed.await.map_err(|error| CommandError::internal(error.to_string()))? {
-                failed.push(error.message);
+            match printed.await.map_err(|error| CommandError::internal(error.to_string()))? {
+                Ok(printed) => any |= printed,
+                Err(error) => failed.push(error.message),
             }
+        }
+        if failed.is_empty() && !any {
+            return Err(self.nothing("no container"));
         }
         if failed.is_empty() { Ok(Exit::Success) } else { Err(CommandError::refused(failed.join("\n"))) }
     }
@@ -198,8 +220,9 @@ fn print_file(
     file: &FileStatus,
     host: &str,
     (container, name, tail): (Option<String>, Option<String>, Option<u64>),
-) -> Result<(), CommandError> {
+) -> Result<bool, CommandError> {
     let runtime = Handle::current();
+    let mut any = false;
     let mut read_at = |offset: u64, buffer: &mut [u8]| -> io::Result<()> {
         let bytes = runtime
             .block_on(storage.read_range(&file.location, offset, buffer.len()))
@@ -213,13 +236,15 @@ fn print_file(
         if !wanted {
             return Ok(());
         }
+        any = true;
         header(&log.container, host, &log.name).map_err(|error| io::Error::other(error.message))?;
         copy_log(log, bytes, tail, &mut io::stdout())
     });
     match visited {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(any),
+        // Whoever reads us has seen enough.
         Err(ringspin_hadoop::logs::LogError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Ok(())
+            Ok(true)
         }
         Err(error) => Err(CommandError::refused(format!("{}: {error}", file.location))),
     }
@@ -227,8 +252,11 @@ fn print_file(
 
 /// Which container's which file follows.
 fn header(container: &str, node: &str, file: &str) -> Result<(), CommandError> {
-    writeln!(io::stdout(), "=== {container} on {node}: {file}")
-        .map_err(|error| CommandError::internal(format!("stdout: {error}")))
+    match writeln!(io::stdout(), "=== {container} on {node}: {file}") {
+        // As in `ringspin logs … | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| CommandError::internal(format!("stdout: {error}"))),
+    }
 }
 
 fn refused(error: impl std::fmt::Display) -> CommandError {

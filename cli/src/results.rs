@@ -85,6 +85,13 @@ fn escape(text: &str) -> String {
             '\t' => escaped.push_str("\\t"),
             // Blanks in front of a value belong to the separator.
             ' ' if i == 0 => escaped.push_str("\\ "),
+            // `Properties.load` reads bytes as Latin-1.
+            c if !c.is_ascii() => {
+                let mut units = [0; 2];
+                c.encode_utf16(&mut units)
+                    .iter()
+                    .for_each(|unit| escaped.push_str(&format!("\\u{unit:04X}")));
+            }
             c => escaped.push(c),
         }
     }
@@ -99,6 +106,8 @@ mod tests {
     fn properties_are_read_back_by_java() {
         let results =
             Results::new().with("path", "C:\\x").with("why", "a\nb = c").with("n", 7).with("s", " x");
+        let foreign = Results::new().with("name", "n\u{e4}me \u{1f600}");
+        assert_eq!(foreign.properties(), "name=n\\u00E4me \\uD83D\\uDE00");
         assert_eq!(results.properties(), "path=C:\\\\x\nwhy=a\\nb = c\nn=7\ns=\\ x");
     }
 }

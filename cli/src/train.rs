@@ -25,7 +25,7 @@ use ringspin_job::{JobSecret, JobSpec};
 use ringspin_nn::Registry;
 use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Where a job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,9 +112,22 @@ async fn yarn(
     }
     let output = job.output.path.clone();
     let begun_ms = now_ms();
-    let submitted = submit::submit(hadoop, storage, job).await?;
+    let mut signals = Signals::listen()?;
+    let (submitted, early) = {
+        // A submission that has begun is finished before it is taken back: half of one would be lost.
+        let mut submitting = std::pin::pin!(submit::submit(hadoop, storage, job));
+        tokio::select! {
+            submitted = &mut submitting => (submitted?, None),
+            by = signals.next() => (submitting.await?, Some(by)),
+        }
+    };
     let id = submitted.application.to_string();
     let mut progress = Progress::new();
+    if let Some(by) = early {
+        progress.line(&format!("{by} during the submission: killing application {id}"));
+        follow::kill(&submitted, &format!("the client got {by}")).await;
+        return Ok(Exit::Killed);
+    }
     let uploaded = match submitted.uploaded_bytes {
         0 => String::new(),
         bytes => format!(", {} MiB of executable uploaded", bytes >> 20),
@@ -127,7 +140,7 @@ async fn yarn(
     }
     let followed = tokio::select! {
         followed = follow::follow(&submitted, &mut progress) => followed?,
-        by = interrupted() => {
+        by = signals.next() => {
             progress.finish();
             progress.line(&format!("{by}: killing the application"));
             follow::kill(&submitted, &format!("the client got {by}")).await;
@@ -179,8 +192,9 @@ async fn local(
     let cluster = Cluster::Local(LocalCluster::new(options, sender.clone()));
     let _ = sender.send(Event::Registered).await;
     let killer = sender.clone();
+    let mut signals = Signals::listen()?;
     tokio::spawn(async move {
-        let by = interrupted().await;
+        let by = signals.next().await;
         let _ = killer.send(Event::KillRequested(format!("the client got {by}"))).await;
     });
     let context = JobContext {
@@ -225,10 +239,10 @@ fn conclude(
     output: String,
     format: Format,
 ) -> Result<Exit, CommandError> {
-    let word = match exit {
-        Exit::Success => "SUCCEEDED",
-        Exit::Killed => "KILLED",
-        _ => "FAILED",
+    let (word, verb) = match exit {
+        Exit::Success => ("SUCCEEDED", "has succeeded"),
+        Exit::Killed => ("KILLED", "was killed"),
+        _ => ("FAILED", "has failed"),
     };
     let validation = status.and_then(|status| status.validation);
     let training = status.and_then(|status| status.training);
@@ -252,7 +266,7 @@ fn conclude(
     if exit == Exit::Success {
         Ok(exit)
     } else {
-        Err(CommandError::new(exit, format!("the job has {}: {cause}", word.to_lowercase())))
+        Err(CommandError::new(exit, format!("the job {verb}: {cause}")))
     }
 }
 
@@ -269,17 +283,27 @@ fn timeline(status: &Status) -> String {
     format!("Start: {}", times.join(", "))
 }
 
-/// SIGINT or SIGTERM, by name.
-async fn interrupted() -> &'static str {
-    let signals =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-        _ = hangup.recv() => "SIGHUP",
+/// The signals that ask a client to end. Once listened to, none of them ends it by itself.
+struct Signals([(Signal, &'static str); 3]);
+
+impl Signals {
+    fn listen() -> Result<Self, CommandError> {
+        let listen = |kind, name| signal(kind).map(|signal| (signal, name)).map_err(internal);
+        Ok(Signals([
+            listen(SignalKind::interrupt(), "SIGINT")?,
+            listen(SignalKind::terminate(), "SIGTERM")?,
+            listen(SignalKind::hangup(), "SIGHUP")?,
+        ]))
+    }
+
+    /// The next one's name.
+    async fn next(&mut self) -> &'static str {
+        let [(interrupt, int), (terminate, term), (hangup, hup)] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => int,
+            _ = terminate.recv() => term,
+            _ = hangup.recv() => hup,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Commands that use a trained model: `evaluate` and `predict`.
 
 use crate::args::{EvaluateArgs, Format, JobArgs, PredictArgs};
+use crate::check::check_output;
 use crate::exit::{CommandError, Exit};
 use crate::job_args;
 use crate::progress::describe;
@@ -8,9 +9,10 @@ use crate::results::Results;
 use crate::surroundings::{Base, Surroundings};
 use ringspin_container::Misfortune;
 use ringspin_container::inference::{Inference, Loaded};
-use ringspin_data::output::{Begun, Output, Owner};
+use ringspin_data::index::Survey;
+use ringspin_data::output::{Begun, Output, Owner, SUCCESS};
 use ringspin_data::storage::Storage;
-use ringspin_job::{InputSpec, Value};
+use ringspin_job::{InputFormat, InputSpec, OutputSpec, Value};
 use ringspin_nn::Registry;
 use std::path::Path;
 use tokio::runtime::Handle;
@@ -58,7 +60,13 @@ pub async fn predict(
     let Some(path) = output else {
         return Err(CommandError::usage("predict needs a folder for the predictions: --output"));
     };
-    let target = storage.locate(&path).map_err(refused)?;
+    let input = without_labels(&storage, input, &loaded.manifest.input).await?;
+    let mut read = Survey::take(&storage, &input).await.map_err(refused)?.files_read();
+    let model = storage.locate(&args.model).map_err(refused)?;
+    read.push(model.join(SUCCESS));
+    let spec = OutputSpec { path, overwrite: args.job.overwrite };
+    check_output(&storage, &spec, read).await?;
+    let target = storage.locate(&spec.path).map_err(refused)?;
     let owner = Owner { job: format!("predict-{}", std::process::id()), attempt: 1 };
     let begun = Output::begin(&storage, &target, args.job.overwrite, owner).await.map_err(refused)?;
     let Begun::Fresh(output) = begun else {
@@ -84,6 +92,32 @@ pub async fn predict(
         &format!("{records} predictions are in {target}"),
     )?;
     Ok(Exit::Success)
+}
+
+/// The input as it is, or as text whose records have no label, where that is what fits the model: nobody knows the
+/// labels of what is to be predicted.
+async fn without_labels(
+    storage: &Storage,
+    input: InputSpec,
+    shape: &[usize],
+) -> Result<InputSpec, CommandError> {
+    let fits = |survey: &Survey| survey.schema.shape == shape;
+    let labelled = Survey::take(storage, &input).await;
+    if labelled.as_ref().is_ok_and(fits) {
+        return Ok(input);
+    }
+    if let InputFormat::Csv { label, .. } = &input.format
+        && !label.is_empty()
+    {
+        let mut bare = input.clone();
+        if let InputFormat::Csv { label, .. } = &mut bare.format {
+            label.clear();
+        }
+        if Survey::take(storage, &bare).await.as_ref().is_ok_and(fits) {
+            return Ok(bare);
+        }
+    }
+    labelled.map(|_| input).map_err(refused)
 }
 
 async fn write(

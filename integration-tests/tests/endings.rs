@@ -165,6 +165,42 @@ fn an_output_that_exists_is_left_alone() {
 }
 
 #[test]
+fn an_output_never_replaces_what_is_read() {
+    let folder = raw_folder();
+    let folder = folder.path();
+    std::fs::create_dir_all(folder.join("deep/data")).unwrap();
+    for name in ["train.raw", "check.raw"] {
+        std::fs::rename(folder.join(name), folder.join("deep/data").join(name)).unwrap();
+    }
+    let read = ["-D", "input.path=deep/data", "--overwrite"];
+    for output in ["deep/data", "deep", "deep/data/train.raw", "deep/../deep"] {
+        let refused = train(folder, &[&read[..], &["--output", output]].concat());
+        assert_ended(folder, &refused, status::REFUSED, &["the output", "deep"]);
+    }
+    assert_eq!(names(&folder.join("deep/data")), ["check.raw", "train.raw"]);
+    let beside = train(folder, &[&read[..], &["--output", "deep/data/model"]].concat());
+    beside.successful().unwrap();
+    // Predictions replace neither their input nor their model.
+    for output in ["deep/data", "deep/data/model"] {
+        let predict = ["predict", "--model", "deep/data/model", "--overwrite", "--output", output];
+        assert_eq!(run(folder, &predict).unwrap().status.code(), status::REFUSED);
+    }
+    assert_eq!(names(&folder.join("deep/data")), ["check.raw", "model", "train.raw"]);
+}
+
+#[test]
+fn a_loss_that_does_not_fit_the_data_is_refused() {
+    let folder = raw_folder();
+    let refused = train(folder.path(), &["-D", "loss.name=mse"]);
+    assert_ended(
+        folder.path(),
+        &refused,
+        status::USAGE,
+        &["loss.name", "mse", "3 numbers", "one class a record"],
+    );
+}
+
+#[test]
 fn numbers_that_are_none_end_the_job_with_step_and_layer() {
     let folder = raw_folder();
     let folder = folder.path();

@@ -105,6 +105,18 @@ fn several_csv_files_are_one_data_set() {
     let result = json(&train(folder, "model", &["--workers", "2"]));
     assert_eq!(result["steps"], 52, "{result}");
     assert!(result["accuracy"].as_f64().unwrap() > 0.95, "{result}");
+    // What is to be predicted has no labels; the settings of the training hold but for what is given anew.
+    let bare: String =
+        data::csv(0, 50).lines().map(|line| line.rsplit_once(',').unwrap().0.to_string() + "\n").collect();
+    std::fs::write(folder.join("bare.csv"), bare).unwrap();
+    let predict =
+        ["predict", "--model", "model", "--input", "bare.csv", "-D", "input.files=", "--output", "predicted"];
+    run(folder, &predict).unwrap().successful().unwrap();
+    let table = std::fs::read_to_string(folder.join("predicted/part-00000.csv")).unwrap();
+    let class =
+        |(number, line): (usize, &str)| line.split(',').nth(1) == Some(&*data::record(number).1.to_string());
+    let right = table.lines().skip(1).enumerate().filter(|one| class(*one)).count();
+    assert!(right > 45 && table.lines().count() == 51, "{right} of 50 right");
     let manifest = std::fs::read_to_string(folder.join("model/manifest.json")).unwrap();
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
     assert_eq!(manifest["training"]["records"], 400);

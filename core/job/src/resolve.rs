@@ -127,25 +127,76 @@ impl JobSpec {
 }
 
 impl InputSpec {
-    /// The data of a command that uses a trained model: `trained` is what that model was measured on. A path
-    /// alone (`--input`) replaces only where the data lies; any other `input.*` key describes it anew.
+    /// The data of a command that uses a trained model: `trained` is what that model was measured on, and what
+    /// somebody wrote replaces it key by key; with another `input.format`, also the path and all that belongs to the format.
     ///
     /// # Errors
     /// As [`JobSpec::resolve`], for the keys of the input.
     pub fn resolve(mut settings: Settings, trained: &InputSpec) -> Result<InputSpec, Problems> {
+        let (format, of_format, of_data) = described(trained);
+        let other = settings.is_set("input.format")
+            && settings.get("input.format").is_some_and(|setting| setting.value != format);
+        let base = if other { of_data } else { [of_data, of_format].concat() };
+        for (key, value) in base {
+            settings.fill(key, value);
+        }
         let problems = settings.take_problems();
-        let described = crate::keys::KEYS.iter().any(|key| {
-            key.name.starts_with("input.") && key.name != "input.path" && settings.is_set(key.name)
-        });
         let mut reader = Reader { settings: &settings, problems };
-        let input = if described {
-            read_input(&mut reader)
-        } else {
-            let path = reader.optional_text("input.path").unwrap_or_else(|| trained.path.clone());
-            InputSpec { path, ..trained.clone() }
-        };
+        let input = read_input(&mut reader);
         reader.problems.or(input)
     }
+}
+
+type Written = Vec<(&'static str, Value)>;
+
+/// An input as somebody would have written it: its format, what belongs to the format, and the rest.
+fn described(input: &InputSpec) -> (Value, Written, Written) {
+    let text = |text: &str| Value::Text(text.into());
+    let bytes = |bytes: u64| Value::Text(format!("{bytes} B"));
+    let count = |count: usize| Value::Int(i64::try_from(count).unwrap_or(i64::MAX));
+    let counts = |counts: &[usize]| Value::List(counts.iter().map(|n| count(*n)).collect());
+    let numbers =
+        |numbers: &[f32]| Value::List(numbers.iter().map(|n| Value::Float(f64::from(*n))).collect());
+    let (format, of_format) = match &input.format {
+        InputFormat::Idx { images, labels } => {
+            ("idx", vec![("input.images", text(images)), ("input.labels", text(labels))])
+        }
+        InputFormat::Csv { files, header, delimiter, label, features, shape, classes } => {
+            let features = Value::List(features.iter().map(|feature| text(feature)).collect());
+            let keys = vec![
+                ("input.files", text(files)),
+                ("input.csv.header", Value::Bool(*header)),
+                ("input.csv.delimiter", text(&char::from(*delimiter).to_string())),
+                ("input.csv.label", text(label)),
+                ("input.csv.features", features),
+                ("input.csv.shape", counts(shape)),
+                ("input.csv.target", text(if *classes { "class" } else { "number" })),
+            ];
+            ("csv", keys)
+        }
+        InputFormat::Raw { files, header_bytes, label_bytes, dtype, shape, layout } => {
+            let keys = vec![
+                ("input.files", text(files)),
+                ("input.raw.header", bytes(*header_bytes)),
+                ("input.raw.label_bytes", count(*label_bytes)),
+                ("input.raw.dtype", text(if *dtype == RawDtype::F32 { "f32" } else { "u8" })),
+                ("input.raw.shape", counts(shape)),
+                ("input.raw.layout", text(if *layout == RawLayout::Chw { "chw" } else { "hwc" })),
+            ];
+            ("raw", keys)
+        }
+    };
+    let rest = vec![
+        ("input.mean", numbers(&input.mean)),
+        ("input.std", numbers(&input.std)),
+        ("input.prefetch", count(input.prefetch)),
+        ("input.cache", bytes(input.cache_bytes)),
+        ("input.shuffle_window", bytes(input.shuffle_bytes)),
+    ];
+    let format = text(format);
+    let place = vec![("input.format", format.clone()), ("input.path", text(&input.path))];
+    let of_format = [place, of_format].concat();
+    (format, of_format, rest)
 }
 
 fn read(reader: &mut Reader<'_>) -> JobSpec {
@@ -497,6 +548,29 @@ mod tests {
             ["1", "3", "12", "13", "24", "100"].map(|n| lanes("reproducible", n)),
             [12, 12, 12, 24, 24, 192]
         );
+    }
+
+    #[test]
+    fn inputs_of_trained_models_are_overridden_key_by_key() {
+        let text = "[input]\npath = \"d\"\nformat = \"csv\"\nfiles = \"a*\"\nmean = 0.5\ncsv.header = true\n\
+                    csv.label = \"kind\"\ncsv.delimiter = \";\"\ncsv.features = [\"x\", \"y\"]\n[output]\npath = \"o\"\n\
+                    [model]\nname = \"mlp\"\n";
+        let trained = resolve(text, &["input.cache=3m"]).unwrap().input;
+        let with = |defines: &[&str]| {
+            let mut settings = Settings::new();
+            defines.iter().for_each(|define| settings.define(define));
+            InputSpec::resolve(settings, &trained).map_err(|problems| problems.to_string())
+        };
+        assert_eq!(with(&[]).unwrap(), trained);
+        let path = with(&["input.path=e", "input.prefetch=9"]).unwrap();
+        assert_eq!(path, InputSpec { path: "e".into(), prefetch: 9, ..trained.clone() });
+        let InputFormat::Csv { label, header, .. } = with(&["input.csv.label="]).unwrap().format else {
+            panic!()
+        };
+        assert_eq!((label.as_str(), header), ("", true));
+        let other = with(&["input.format=idx", "input.path=e"]).unwrap();
+        assert!(matches!(other.format, InputFormat::Idx { .. }) && other.mean == [0.5]);
+        assert!(with(&["input.raw.shape=[3]"]).unwrap_err().contains("does not apply"));
     }
 
     #[test]

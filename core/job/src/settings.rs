@@ -100,6 +100,13 @@ impl Settings {
         self.set(key, value, Origin::Flag(flag.into()));
     }
 
+    /// Adds what is the case unless somebody wrote otherwise.
+    pub(crate) fn fill(&mut self, key: &str, value: Value) {
+        if !self.is_set(key) {
+            self.set(key, value, Origin::Default);
+        }
+    }
+
     fn set(&mut self, key: &str, value: Value, origin: Origin) {
         let key = match ALIASES.iter().find(|(alias, _)| *alias == key) {
             Some((_, full)) => full,

@@ -153,6 +153,22 @@ fn ctrl_c_kills_the_application() {
     let left = site.assert_clean();
     assert!(!left.iter().any(|path| path.starts_with(&site.output())), "{left:?}");
 
+    // Also while it is being submitted: whatever has become of it is taken back.
+    for wait_ms in [30, 80, 130, 200, 300] {
+        let submitting = Running::start(site.train(&["--epochs", "10000000"])).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait_ms));
+        submitting.signal("TERM");
+        submitting.wait(SOON).unwrap();
+    }
+    eventually("nothing runs", SOON, || {
+        let apps = site
+            .cluster
+            .rest("/ws/v1/cluster/apps?states=NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING")
+            .unwrap();
+        apps["apps"].is_null().then_some(())
+    });
+    site.assert_clean();
+
     // Also before the ApplicationMaster is there.
     let early = Running::start(site.train(&["--epochs", "10000000"])).unwrap();
     eventually("it is submitted", JOB_LIMIT, || early.stderr().contains("Submitted").then_some(()));

@@ -22,8 +22,8 @@ pub struct CsvCodec {
     pub columns: usize,
     /// Names, where the first line has them.
     pub names: Vec<String>,
-    /// Column of the target.
-    pub(crate) label: usize,
+    /// Column of the target; none: records have no target.
+    pub(crate) label: Option<usize>,
     /// Columns of the inputs, in order.
     features: Vec<usize>,
     /// Whether the target is a class.
@@ -54,15 +54,18 @@ impl CsvCodec {
             true => fields.map(|field| String::from_utf8_lossy(field).trim().to_string()).collect(),
             false => Vec::new(),
         };
-        let label = find(settings.label, "input.csv.label", &names, columns)?;
+        let label = match settings.label {
+            "" => None,
+            label => Some(find(label, "input.csv.label", &names, columns)?),
+        };
         let mut features = Vec::new();
         for feature in settings.features {
             features.push(find(feature, "input.csv.features", &names, columns)?);
         }
         if settings.features.is_empty() {
-            features = (0..columns).filter(|column| *column != label).collect();
+            features = (0..columns).filter(|column| Some(*column) != label).collect();
         }
-        if features.contains(&label) {
+        if label.is_some_and(|label| features.contains(&label)) {
             return Err(BadRecord::new(format!("column {} is both label and feature", settings.label)));
         }
         let shape = if settings.shape.is_empty() { vec![features.len()] } else { settings.shape.to_vec() };
@@ -73,7 +76,11 @@ impl CsvCodec {
                 features.len()
             )));
         }
-        let target = if settings.classes { TargetKind::Class } else { TargetKind::Value };
+        let target = match (label, settings.classes) {
+            (None, _) => TargetKind::None,
+            (Some(_), true) => TargetKind::Class,
+            (Some(_), false) => TargetKind::Value,
+        };
         let codec = CsvCodec {
             delimiter: settings.delimiter,
             columns,
@@ -90,7 +97,7 @@ impl CsvCodec {
         (number, self.names.get(number).cloned())
     }
 
-    /// Writes the inputs of one line to `out`, gives back the target.
+    /// Writes the inputs of one line to `out`, gives back the target; 0 where records have none.
     pub(super) fn decode(
         &self,
         line: &[u8],
@@ -122,7 +129,7 @@ impl CsvCodec {
                 return Err(BadRecord { column: Some(self.column(*column)), message });
             }
         }
-        number(self.label)
+        self.label.map_or(Ok(0.0), number)
     }
 }
 
@@ -285,7 +292,7 @@ mod tests {
     fn columns_go_by_name_or_index() {
         let features = ["c".to_string(), "0".to_string()];
         let (codec, schema) = CsvCodec::new(settings("kind", &features), b"\xEF\xBB\xBFa,b,kind,c").unwrap();
-        assert_eq!((codec.names[0].as_str(), codec.label, codec.features), ("a", 2, vec![3, 0]));
+        assert_eq!((codec.names[0].as_str(), codec.label, codec.features), ("a", Some(2), vec![3, 0]));
         assert_eq!(schema, RecordSchema { shape: vec![2], target: TargetKind::Class });
         assert_eq!(iris().names[1], "b, really");
         let no_header = CsvSettings { header: false, shape: &[1, 2, 1], ..settings("0", &[]) };

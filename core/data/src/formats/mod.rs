@@ -249,7 +249,7 @@ impl Decoder {
     fn label_column(&self) -> Option<(usize, Option<String>)> {
         match &self.codec {
             Codec::Binary(_) => None,
-            Codec::Csv(codec) => Some(codec.column(codec.label)),
+            Codec::Csv(codec) => codec.label.map(|label| codec.column(label)),
         }
     }
 }

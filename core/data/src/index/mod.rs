@@ -207,6 +207,12 @@ impl Survey {
         self.files.iter().map(|file| file.file.location.clone()).collect()
     }
 
+    /// All files that will be read, those of labels too.
+    pub fn files_read(&self) -> Vec<Location> {
+        let labels = self.files.iter().filter_map(|file| file.file.labels.as_ref());
+        self.locations().into_iter().chain(labels.map(|labels| labels.location.clone())).collect()
+    }
+
     /// What is left to be counted: byte ranges of text files, in order. Binary records need nothing.
     pub fn tasks(&self) -> Vec<IndexTask> {
         match &self.codec {

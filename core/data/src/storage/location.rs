@@ -117,6 +117,13 @@ impl Location {
         self.path.rsplit('/').next().unwrap_or("")
     }
 
+    /// Whether it lies in `folder`, at any depth.
+    pub fn is_below(&self, folder: &Location) -> bool {
+        let path = folder.path().trim_end_matches('/');
+        (self.scheme(), self.authority()) == (folder.scheme(), folder.authority())
+            && self.path().strip_prefix(path).is_some_and(|rest| rest.starts_with('/') && rest.len() > 1)
+    }
+
     /// The folder this is in; none for the root.
     pub fn parent(&self) -> Option<Location> {
         let (parent, name) = self.path.rsplit_once('/')?;
