@@ -27,7 +27,7 @@ pub enum Cluster {
     /// Processes of this machine.
     Local(LocalCluster),
     /// Containers of a YARN application.
-    Yarn(YarnCluster),
+    Yarn(Box<YarnCluster>),
 }
 
 /// Everything one attempt needs.

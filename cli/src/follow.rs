@@ -9,7 +9,7 @@ use ringspin_control::status::{Outcome, Status};
 use ringspin_control::{frame, handshake};
 use ringspin_hadoop::yarn::client::{Wait, YarnError};
 use ringspin_hadoop::yarn::report::{ApplicationReport, ApplicationState, FinalStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 const START_POLL: Duration = Duration::from_millis(50);
 /// Between two questions afterwards.
 const POLL: Duration = Duration::from_millis(500);
+/// A start that takes longer than this is worth a word of the ResourceManager's.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// An AM that can not be reached within this is not asked any more.
 const OBSERVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -53,6 +55,7 @@ pub async fn follow(submitted: &Submitted, progress: &mut Progress) -> Result<Fo
     let mut observing: Option<(i32, tokio::task::JoinHandle<()>)> = None;
     let mut last: Option<Status> = None;
     let mut said = String::new();
+    let begun = Instant::now();
     loop {
         let report =
             submitted.yarn.report(submitted.application).await.map_err(|error| lost(submitted, &error))?;
@@ -62,12 +65,12 @@ pub async fn follow(submitted: &Submitted, progress: &mut Progress) -> Result<Fo
             }
             return Ok(Followed { report, status: last });
         }
-        if report.state == ApplicationState::Accepted && report.diagnostics != said {
-            said.clone_from(&report.diagnostics);
-            // Newer Hadoop says first that it is just being activated.
-            if let Some(reason) = waiting_reason(&said) {
-                progress.line(&format!("waiting for the cluster: {reason}"));
-            }
+        if report.state == ApplicationState::Accepted
+            && begun.elapsed() >= PATIENCE
+            && let Some(reason) = waiting_reason(&report.diagnostics).filter(|reason| *reason != said)
+        {
+            said = reason.to_string();
+            progress.line(&format!("waiting for the cluster: {said}"));
         }
         if let (Some((known, task)), Some(now)) = (&observing, report.attempt)
             && now.attempt != *known
@@ -119,7 +122,9 @@ fn waiting_reason(diagnostics: &str) -> Option<&str> {
     // `[Thu Nov 26 14:00:00 +0000 2026] Application is added to the scheduler and is not yet activated. REASON`
     let text = text.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(text, |(_, rest)| rest);
     let waits = text.contains("not yet activated") || text.contains("waiting for");
-    let reason = text.split_once("activated.").map_or(text, |(_, rest)| rest).trim();
+    let reason = text.split_once("activated.").map_or(text, |(_, rest)| rest);
+    // What follows are figures of the queue.
+    let reason = reason.split_once("Details :").map_or(reason, |(reason, _)| reason).trim();
     (waits && !reason.is_empty()).then_some(reason)
 }
 

@@ -88,7 +88,7 @@ pub async fn am(args: &AmArgs, surroundings: &Surroundings) -> Result<Exit, Comm
         user: bundle.user.clone(),
     };
     let access = access(&conf, surroundings)?;
-    let cluster = Cluster::Yarn(YarnCluster::start(options, sender.clone()));
+    let cluster = Cluster::Yarn(Box::new(YarnCluster::start(options, sender.clone())));
     let yarn = yarn_client(&conf, &bundle, &credentials)?;
     end_on_signal(attempt.application, yarn, storage.clone(), bundle.staging.clone())?;
     let mut marks = bundle.marks.clone();

@@ -217,11 +217,14 @@ async fn check_queue(yarn: &YarnClient, job: &JobSpec) -> Result<(), CommandErro
             Err(CommandError::refused(message))
         }
         Err(error @ YarnError::Ipc(_)) => Err(yarn_error(error)),
-        // It may be made on demand, or hidden from us: the submission decides.
-        Err(error) => {
-            tracing::warn!("queue {name} (yarn.queue): {error}");
-            Ok(())
-        }
+        // Below a queue that exists it may be made on demand, or hidden from us: the submission decides.
+        Err(error) => match name.rsplit_once('.') {
+            Some((parent, _)) if yarn.queue(parent).await.is_ok() => {
+                tracing::warn!("queue {name} (yarn.queue): {error}");
+                Ok(())
+            }
+            _ => Err(CommandError::refused(format!("no queue {name} (yarn.queue) on this cluster"))),
+        },
     }
 }
 

@@ -340,7 +340,9 @@ fn workers_that_all_leave_blaming_each_other_are_no_success() {
     for done in [0, 1] {
         let mut bench = Bench::training();
         // One may have done its part by then.
-        (0..done).for_each(|slot| drop(bench.say(slot, ToAm::Done)));
+        for slot in 0..done {
+            bench.say(slot, ToAm::Done);
+        }
         for slot in done..3 {
             bench.say(slot, lost((slot as usize + 1) % 3));
             bench.on(Event::Exited { container: format!("c{slot}"), exit: exit(ExitKind::Code(71)) });
@@ -354,7 +356,9 @@ fn workers_that_all_leave_blaming_each_other_are_no_success() {
     }
     // Also before the ring stands.
     let mut bench = Bench::waiting();
-    (0..3).for_each(|slot| drop(bench.allocate(slot).connect(slot)));
+    for slot in 0..3 {
+        bench.allocate(slot).connect(slot);
+    }
     for slot in 0..3 {
         bench.on(Event::Exited { container: format!("c{slot}"), exit: exit(ExitKind::Code(70)) });
     }

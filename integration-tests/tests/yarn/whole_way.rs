@@ -165,7 +165,7 @@ fn ctrl_c_kills_the_application() {
             .cluster
             .rest("/ws/v1/cluster/apps?states=NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING")
             .unwrap();
-        apps["apps"].is_null().then_some(())
+        apps["apps"]["app"].is_null().then_some(())
     });
     site.assert_clean();
 
