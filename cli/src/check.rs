@@ -21,6 +21,12 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Result<JobSpec, Comma
         let found =
             [registry.build_optimizer(&spec.optimizer).err(), registry.build_schedule(&spec.schedule).err()];
         problems.0.extend(found.into_iter().flatten().flat_map(|found| found.0));
+        // What the job itself lacks has been said.
+        let named =
+            !spec.model.model.name.is_empty() && spec.model.layers.iter().all(|layer| !layer.name.is_empty());
+        if named {
+            problems.0.extend(registry.check(&spec.model, &spec.loss).0);
+        }
     })
     .map_err(|problems| CommandError::usage(problems.to_string()))
 }

@@ -96,6 +96,9 @@ pub async fn follow(submitted: &Submitted, progress: &mut Progress) -> Result<Fo
                 }
             });
             observing = Some((attempt.attempt, task));
+            if !report.tracking_url.is_empty() {
+                progress.line(&format!("Status page: {}", report.tracking_url));
+            }
         }
         let poll = if observing.is_some() { POLL } else { START_POLL };
         let pause = tokio::time::sleep(poll);

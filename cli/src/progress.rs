@@ -33,15 +33,15 @@ impl Progress {
     pub fn show(&mut self, status: &Status) {
         let entered = self.phase != Some(status.phase);
         self.phase = Some(status.phase);
-        match &self.bar {
-            Some(bar) => draw(bar, status, entered),
-            None => self.print(status, entered),
-        }
         if status.validation.is_some() && status.validation != self.validated {
             self.validated = status.validation;
             if let Some(metrics) = status.validation {
                 self.line(&format!("validation: {}", describe(&metrics)));
             }
+        }
+        match &self.bar {
+            Some(bar) => draw(bar, status, entered),
+            None => self.print(status, entered),
         }
     }
 

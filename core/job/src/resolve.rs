@@ -413,8 +413,31 @@ fn read_validation(reader: &mut Reader<'_>, input: &InputSpec) -> Option<Validat
     Some(ValidationSpec { input: validation, every_epochs: reader.count("validation.every_epochs") })
 }
 
+/// Keys of layers that there are not.
+fn stray_layers(reader: &mut Reader<'_>, layer_count: usize) {
+    let strays: Vec<(String, Origin)> = reader
+        .settings
+        .iter()
+        .filter(|(key, _)| {
+            key.strip_prefix("model.layers").is_some_and(|rest| {
+                let number = rest.strip_prefix('[').and_then(|rest| rest.split_once("]."));
+                number.and_then(|(number, _)| number.parse().ok()).is_none_or(|i: usize| i >= layer_count)
+            })
+        })
+        .map(|(key, setting)| (key, setting.origin))
+        .collect();
+    for (key, origin) in strays {
+        let message = format!(
+            "no such layer: the job lists {layer_count} as [[model.layers]]; theirs are model.layers[0].out_features \
+             and the like"
+        );
+        reader.problems.add(&origin, key, message);
+    }
+}
+
 fn read_model(reader: &mut Reader<'_>) -> ModelSpec {
     let layer_count = reader.settings.layer_count();
+    stray_layers(reader, layer_count);
     let model = reader.component("model", "name", if layer_count > 0 { "custom" } else { "" });
     let layers: Vec<Component> =
         (0..layer_count).map(|i| reader.component(&format!("model.layers[{i}]"), "type", "")).collect();
@@ -548,6 +571,33 @@ mod tests {
             ["1", "3", "12", "13", "24", "100"].map(|n| lanes("reproducible", n)),
             [12, 12, 12, 24, 24, 192]
         );
+    }
+
+    #[test]
+    fn keys_of_layers_that_there_are_not_are_mistakes() {
+        let text = "[input]\npath = \"d\"\n[output]\npath = \"o\"\n[[model.layers]]\ntype = \"relu\"\n";
+        for key in [
+            "model.layers[1].type=relu2",
+            "model.layers[7].x=1",
+            "model.layers.0.x=1",
+            "model.layers[-1].x=1",
+        ] {
+            let told = resolve(text, &[key]).map(|spec| spec.model.layers.len());
+            match key {
+                "model.layers[1].type=relu2" => assert_eq!(told, Ok(2)),
+                _ => assert!(told.unwrap_err().contains("no such layer"), "{key}"),
+            }
+        }
+    }
+
+    #[test]
+    fn columns_are_names_or_numbers() {
+        let text = "[input]\npath = \"d\"\nformat = \"csv\"\ncsv.label = 2\ncsv.features = [0, 1]\n[output]\n\
+                    path = \"o\"\n[model]\nname = \"mlp\"\n";
+        let InputFormat::Csv { label, features, .. } = resolve(text, &[]).unwrap().input.format else {
+            panic!()
+        };
+        assert_eq!((label.as_str(), features), ("2", vec!["0".to_string(), "1".to_string()]));
     }
 
     #[test]

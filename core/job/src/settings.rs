@@ -112,6 +112,7 @@ impl Settings {
             Some((_, full)) => full,
             None => key,
         };
+        let value = as_columns(key, value);
         let known = match find(key) {
             Some(known) => Some(known),
             None if in_component(key) => None,
@@ -213,6 +214,19 @@ impl Settings {
                 self.entries.range(prefix.clone()..).next().is_some_and(|(key, _)| key.starts_with(&prefix))
             })
             .count()
+    }
+}
+
+/// Columns are named or numbered, and both are text to everybody else.
+fn as_columns(key: &str, value: Value) -> Value {
+    let text = |value: Value| match value {
+        Value::Int(number) => Value::Text(number.to_string()),
+        other => other,
+    };
+    match (key, value) {
+        ("input.csv.label", value) => text(value),
+        ("input.csv.features", Value::List(items)) => Value::List(items.into_iter().map(text).collect()),
+        (_, value) => value,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::schedules::warmup::{self, Warmup};
 use crate::schedules::{self, Schedule};
 use crate::shape::Shape;
 use crate::{layers, models};
-use ringspin_job::{Component, ParamReader, Problems};
+use ringspin_job::{Component, ModelSpec, ParamReader, Problems};
 
 /// A parameter of a component, as documented and as accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,6 +266,23 @@ impl Registry {
         let layers = build(&mut reader);
         reader.finish();
         Some(layers)
+    }
+
+    /// What is wrong with a model and a loss whatever the input: unknown names, and parameters that they do not take.
+    pub fn check(&self, model: &ModelSpec, loss: &Component) -> Problems {
+        let mut problems = Problems::new();
+        // Whether shapes fit is not asked: any will do.
+        let any = Shape::image(32, 32, 4).expect("a small image");
+        if model.layers.is_empty() {
+            self.list_layers(&model.model, &mut problems);
+        }
+        for layer in &model.layers {
+            let mut layer = layer.clone();
+            layer.params.0.retain(|name, _| LAYER_PARAMS.iter().all(|param| param.name != name));
+            self.build_layer(&layer, &any, &mut problems);
+        }
+        self.build_loss(loss, &any, &mut problems);
+        problems
     }
 
     /// Builds an optimizer.
