@@ -5,7 +5,7 @@ use crate::args::{AmArgs, ContainerArgs};
 use crate::exit::{CommandError, Exit};
 use crate::staging;
 use crate::submit::{environment, resource};
-use crate::surroundings::Surroundings;
+use crate::surroundings::{Surroundings, ipc_options};
 use ringspin_am::bundle::{Bundle, SECRET_ALIAS};
 use ringspin_am::machine::Job;
 use ringspin_am::planner::Planner;
@@ -71,7 +71,7 @@ pub async fn am(args: &AmArgs, surroundings: &Surroundings) -> Result<Exit, Comm
     let am_address = format!("{host}:{door_port}");
     let storage = storage(&bundle, &credentials, &format!("{application}_{}", attempt.attempt));
     let options = YarnOptions {
-        endpoint: endpoint(&conf, &credentials)?,
+        endpoint: endpoint(&conf, &bundle, &credentials)?,
         attempt,
         registration: Registration {
             host: host.clone(),
@@ -170,7 +170,7 @@ fn yarn_client(
         Some(token) => Auth::Token { token: token.clone() },
         None => Auth::Simple { user: bundle.user.clone(), real_user: None },
     };
-    let options = IpcOptions { connect_timeout: Duration::from_secs(5), ..IpcOptions::default() };
+    let options = job_options(conf, bundle)?;
     Ok(YarnClient::new(
         addresses.into_iter().map(|rm| rm.address).collect(),
         auth,
@@ -186,13 +186,23 @@ fn web(conf: &Configuration, user: &str) -> Result<Option<ResourceManagerWeb>, C
     Ok(client.ok().map(|client| ResourceManagerWeb::new(client, urls)))
 }
 
-fn endpoint(conf: &Configuration, credentials: &Credentials) -> Result<RmEndpoint, CommandError> {
+/// How connections to the ResourceManager behave: by Hadoop's configuration and the job's own limit for a call.
+fn job_options(conf: &Configuration, bundle: &Bundle) -> Result<IpcOptions, CommandError> {
+    let options = ipc_options(conf).map_err(internal)?;
+    Ok(IpcOptions { call_timeout: options.call_timeout.min(bundle.job.network.rpc_timeout), ..options })
+}
+
+fn endpoint(
+    conf: &Configuration,
+    bundle: &Bundle,
+    credentials: &Credentials,
+) -> Result<RmEndpoint, CommandError> {
     let token = credentials.tokens_of(kind::AMRM).next().cloned();
     let addresses = conf.rm_addresses(RmService::Scheduler).map_err(internal)?;
     Ok(RmEndpoint {
         addresses: addresses.into_iter().map(|rm| rm.address).collect(),
         token: token.ok_or_else(|| CommandError::internal("the NodeManager gave no YARN_AM_RM_TOKEN"))?,
-        options: IpcOptions { connect_timeout: Duration::from_secs(5), ..IpcOptions::default() },
+        options: job_options(conf, bundle)?,
         policy: RetryPolicy { max_attempts: u32::MAX, deadline: RM_AWAY, ..RetryPolicy::default() },
     })
 }

@@ -3,7 +3,7 @@
 
 use crate::exit::CommandError;
 use ringspin_data::storage::{HdfsOptions, Location, RetryPolicy as StoragePolicy, Storage, StorageOptions};
-use ringspin_hadoop::conf::{Configuration, Environment, RmService};
+use ringspin_hadoop::conf::{ConfError, Configuration, Environment, RmService};
 use ringspin_hadoop::credentials::{Credentials, kind};
 use ringspin_hadoop::ipc::{Auth, IpcOptions, RetryPolicy};
 use ringspin_hadoop::yarn::client::YarnClient;
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// How long a person waits for a ResourceManager or NameNode that does not answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A host that answers does so within this; whatever the configuration says, another address is tried then.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the process was started with.
 #[derive(Clone, Debug)]
@@ -182,7 +185,7 @@ impl Hadoop {
     /// Its address is missing or wrong, or the cluster wants Kerberos.
     pub fn yarn(&self) -> Result<YarnClient, CommandError> {
         let policy = RetryPolicy { deadline: PATIENCE, ..RetryPolicy::default() };
-        let options = IpcOptions { connect_timeout: Duration::from_secs(5), ..IpcOptions::default() };
+        let options = ipc_options(&self.conf).map_err(usage)?;
         Ok(YarnClient::new(self.rm(RmService::Client)?, self.auth()?, options, policy))
     }
 
@@ -208,6 +211,15 @@ impl Hadoop {
             )),
         }
     }
+}
+
+/// How connections behave: as Hadoop's configuration says, but for the patience with hosts that do not answer.
+///
+/// # Errors
+/// A value that is none.
+pub fn ipc_options(conf: &Configuration) -> Result<IpcOptions, ConfError> {
+    let options = IpcOptions::from_configuration(conf)?;
+    Ok(IpcOptions { connect_timeout: options.connect_timeout.min(CONNECT_LIMIT), ..options })
 }
 
 fn usage(error: impl std::fmt::Display) -> CommandError {

@@ -124,7 +124,8 @@ fn a_rank_that_sleeps_is_woken_by_the_failure_of_another() {
         for (at, error) in [&failed[0], &failed[2]] {
             assert!(error.contains("told to"), "{error}");
             let late = at.saturating_duration_since(failed[1].0);
-            assert!(late < Duration::from_millis(100), "{late:?}");
+            // Far below any timeout, also on a machine that has much to do.
+            assert!(late < Duration::from_secs(1), "{late:?}");
         }
     }
 }
