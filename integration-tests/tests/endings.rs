@@ -62,9 +62,9 @@ fn processes(folder: &Path) -> Vec<(u32, String)> {
 }
 
 /// A job that would go on for hours, as soon as `workers` train.
-fn start_long(folder: &Path, workers: usize) -> (Running, Vec<(u32, String)>) {
+fn start_long(folder: &Path, workers: usize, more: &[&str]) -> (Running, Vec<(u32, String)>) {
     let count = workers.to_string();
-    let arguments = [
+    let mut arguments = vec![
         "train",
         "--conf",
         "job.toml",
@@ -79,6 +79,7 @@ fn start_long(folder: &Path, workers: usize) -> (Running, Vec<(u32, String)>) {
         "-D",
         "validation.every_epochs=10000000",
     ];
+    arguments.extend(more);
     let running = Running::start(ringspin(folder, &arguments)).unwrap();
     eventually("the job trains", SOON, || running.stderr().contains("training on").then_some(()));
     let workers_found = processes(folder);
@@ -231,7 +232,7 @@ fn a_cluster_that_is_not_there_is_said_so() {
 fn a_killed_worker_ends_the_job_with_its_name() {
     for (signal, part) in [("KILL", "was killed (SIGKILL)"), ("ABRT", "was ended by signal 6")] {
         let folder = raw_folder();
-        let (running, workers) = start_long(folder.path(), 3);
+        let (running, workers) = start_long(folder.path(), 3, &[]);
         kill(signal, workers[1].0);
         let finished = running.wait(SOON).unwrap();
         assert_ended(folder.path(), &finished, status::FAILED, &["rank ", "local_", "log: ", part]);
@@ -282,24 +283,8 @@ fn a_full_disk_is_told_and_nothing_looks_complete() {
 #[test]
 fn a_silent_worker_ends_the_job() {
     let folder = raw_folder();
-    let arguments = [
-        "train",
-        "--conf",
-        "job.toml",
-        "--input",
-        ".",
-        "--output",
-        "model",
-        "--epochs",
-        "10000000",
-        "--workers",
-        "2",
-        "-D",
-        "network.heartbeat_timeout=2 s",
-    ];
-    let running = Running::start(ringspin(folder.path(), &arguments)).unwrap();
-    eventually("the job trains", SOON, || running.stderr().contains("training on").then_some(()));
-    kill("STOP", processes(folder.path())[1].0);
+    let (running, workers) = start_long(folder.path(), 2, &["-D", "network.heartbeat_timeout=2 s"]);
+    kill("STOP", workers[1].0);
     let finished = running.wait(SOON).unwrap();
     assert_ended(folder.path(), &finished, status::FAILED, &["rank ", "local_"]);
 }
@@ -308,14 +293,14 @@ fn a_silent_worker_ends_the_job() {
 fn interrupting_or_killing_the_client_ends_everything() {
     for signal in ["INT", "TERM"] {
         let folder = raw_folder();
-        let (running, _) = start_long(folder.path(), 2);
+        let (running, _) = start_long(folder.path(), 2, &[]);
         running.signal(signal);
         let finished = running.wait(SOON).unwrap();
         let part = format!("the client got SIG{signal}");
         assert_ended(folder.path(), &finished, status::KILLED, &[&part]);
     }
     let folder = raw_folder();
-    let (running, _) = start_long(folder.path(), 2);
+    let (running, _) = start_long(folder.path(), 2, &[]);
     running.signal("KILL");
     running.wait(SOON).unwrap();
     eventually("the workers notice that they are alone", SOON, || {
@@ -351,7 +336,7 @@ fn strangers() -> Vec<Vec<u8>> {
 fn strangers_on_any_port_do_no_harm() {
     let folder = raw_folder();
     let folder = folder.path();
-    let (running, workers) = start_long(folder, 2);
+    let (running, workers) = start_long(folder, 2, &[]);
     let mut doors = ports(running.pid());
     assert_eq!(doors.len(), 2, "the door for workers and the status page");
     workers.iter().for_each(|(pid, _)| doors.extend(ports(*pid)));

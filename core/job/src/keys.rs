@@ -155,7 +155,7 @@ pub const KEYS: &[Key] = &[
         "input.csv.label",
         Kind::Text,
         Some("\"0\""),
-        "csv: column of the target, by name (needs the header) or by index from 0.",
+        "csv: column of the target, by name (needs the header) or by index from 0; empty: records have none.",
     ),
     key(
         "input.csv.features",

@@ -4,6 +4,7 @@
 //! a job file through this crate is `text -> Settings (every key with its origin) -> JobSpec (typed, checked)`;
 //! every mistake becomes a [`Problem`], and all problems are reported together.
 
+mod described;
 pub mod keys;
 mod params;
 mod problem;
