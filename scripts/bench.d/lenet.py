@@ -4,6 +4,7 @@ import json
 import pathlib
 import tempfile
 
+from harness.cluster import WORKERS as WORKERS_ON_YARN, cluster
 from harness.programs import REPO, documents, run
 from harness.rows import Row, at_least
 
@@ -22,6 +23,7 @@ def measure(bench):
         with tempfile.TemporaryDirectory(prefix="ringspin-bench-") as folder:
             yield accuracy(bench.ringspin(), pathlib.Path(folder))
             yield same_bits(bench.ringspin(), pathlib.Path(folder))
+        yield accuracy_on_yarn(bench.ringspin())
 
 
 def steps(bench):
@@ -62,6 +64,13 @@ def accuracy(ringspin, folder):
     result = train(ringspin, folder / "model", "--epochs", EPOCHS)
     row = Row(f"accuracy on MNIST, {EPOCHS} epochs", "%", 100 * result["accuracy"], ACCURACY_PERCENT, f"the bound, {JOB}")
     return at_least(1, row)
+
+
+def accuracy_on_yarn(ringspin):
+    with cluster() as hadoop:
+        result = hadoop.job(ringspin, "--epochs", EPOCHS).finish().result
+    what = f"accuracy on MNIST, {EPOCHS} epochs, {WORKERS_ON_YARN} workers on YARN"
+    return at_least(1, Row(what, "%", 100 * result["accuracy"], ACCURACY_PERCENT, f"the bound, {JOB}"))
 
 
 def same_bits(ringspin, folder):

@@ -75,6 +75,14 @@ fn a_job_goes_from_hdfs_to_hdfs_with_the_bits_of_a_local_run() {
         "YARN trained another model than this machine"
     );
 
+    for workers in ["1", "3"] {
+        let again = ["--workers", workers, "-D", "numerics=reproducible", "--overwrite"];
+        site.run(&again).successful().unwrap();
+        let file = format!("yarn{workers}");
+        site.cluster.fs(&["-get", &format!("{output}/weights.safetensors"), &site.file(&file)]).unwrap();
+        assert!(bits("yarn") == bits(&file), "{workers} workers on YARN trained another model than 2");
+    }
+
     let model = format!("hdfs://{output}");
     let evaluated = site.ringspin(&["evaluate", "--model", &model, "--format", "json"]).successful();
     let evaluated: Value = serde_json::from_str(&evaluated.unwrap().stdout).unwrap();
