@@ -110,6 +110,20 @@ impl ParamReader<'_> {
         })
     }
 
+    /// A whole number from `range`.
+    pub fn integer(
+        &mut self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<i64>,
+        default: Option<i64>,
+    ) -> i64 {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        self.read(name, default, *range.start(), &expected, |value| match value {
+            Value::Int(v) => Some(*v).filter(|v| range.contains(v)),
+            _ => None,
+        })
+    }
+
     /// A pair: one number for both, or a list of two (`kernel = 3`, `kernel = [3, 5]`), each at least `min`.
     pub fn pair(&mut self, name: &'static str, min: usize, default: Option<[usize; 2]>) -> [usize; 2] {
         let expected = format!("a whole number of at least {min}, or a list of two");

@@ -31,11 +31,19 @@ impl ParamDoc {
 }
 
 /// Parameters that every layer has.
-pub const LAYER_PARAMS: &[ParamDoc] =
-    &[ParamDoc::new("name", "its index", "what its parameters are called after in a weights file")];
+pub const LAYER_PARAMS: &[ParamDoc] = &[
+    ParamDoc::new("name", "its index", "what its parameters are called after, and other layers call it"),
+    ParamDoc::new("inputs", "the layer before", "what it reads: names of layers before it, or \"input\""),
+    ParamDoc::new("share", "nothing", "name of a layer before it whose parameters it uses too"),
+    ParamDoc::new(
+        "loss_weight",
+        "nothing",
+        "makes it an output: the loss is measured here too, times this number",
+    ),
+];
 
-/// Builds a layer from its parameters for an input shape.
-pub type BuildLayer = dyn Fn(&mut ParamReader<'_>, &Shape) -> Result<Box<dyn Layer>, Misfit> + Send + Sync;
+/// Builds a layer from its parameters for the shapes of its inputs.
+pub type BuildLayer = dyn Fn(&mut ParamReader<'_>, &[Shape]) -> Result<Box<dyn Layer>, Misfit> + Send + Sync;
 /// Builds a loss from its parameters for the model's output shape.
 pub type BuildLoss = dyn Fn(&mut ParamReader<'_>, &Shape) -> Result<Box<dyn Loss>, Misfit> + Send + Sync;
 /// Builds an optimizer from its parameters.
@@ -138,6 +146,9 @@ impl Registry {
         r.layer("conv2d", layers::conv2d::build).describe(layers::conv2d::DOC, layers::conv2d::PARAMS);
         r.layer("max_pool2d", layers::max_pool2d::build).describe(layers::max_pool2d::DOC, layers::max_pool2d::PARAMS);
         r.layer("avg_pool2d", layers::avg_pool2d::build).describe(layers::avg_pool2d::DOC, layers::avg_pool2d::PARAMS);
+        r.join("add", layers::add::build).describe(layers::add::DOC, &[]);
+        r.join("multiply", layers::multiply::build).describe(layers::multiply::DOC, &[]);
+        r.join("concat", layers::concat::build).describe(layers::concat::DOC, layers::concat::PARAMS);
         r.layer("relu", layers::relu::build).describe(layers::relu::DOC, &[]);
         r.layer("tanh", layers::tanh::build).describe(layers::tanh::DOC, &[]);
         r.layer("sigmoid", layers::sigmoid::build).describe(layers::sigmoid::DOC, &[]);
@@ -162,6 +173,21 @@ impl Registry {
         &mut self,
         name: &str,
         build: impl Fn(&mut ParamReader<'_>, &Shape) -> Result<Box<dyn Layer>, Misfit> + Send + Sync + 'static,
+    ) -> &mut Entry<BuildLayer> {
+        self.join(name, move |reader, inputs| {
+            let built = build(reader, &inputs[0]);
+            match inputs {
+                [_] => built,
+                more => Err(Misfit(format!("reads one input, {} are given", more.len()))),
+            }
+        })
+    }
+
+    /// Registers a layer that joins several inputs; `build` gets the shape of each, at least one.
+    pub fn join(
+        &mut self,
+        name: &str,
+        build: impl Fn(&mut ParamReader<'_>, &[Shape]) -> Result<Box<dyn Layer>, Misfit> + Send + Sync + 'static,
     ) -> &mut Entry<BuildLayer> {
         let entry = self.layers.add(name, Box::new(build));
         entry.params.extend_from_slice(LAYER_PARAMS);
@@ -235,12 +261,12 @@ impl Registry {
     pub(crate) fn build_layer(
         &self,
         component: &Component,
-        input: &Shape,
+        inputs: &[Shape],
         problems: &mut Problems,
     ) -> Option<Result<Box<dyn Layer>, Misfit>> {
         let build = self.layers.find(component, problems)?;
         let mut reader = component.reader(problems);
-        let built = build(&mut reader, input);
+        let built = build(&mut reader, inputs);
         reader.finish();
         Some(built)
     }
@@ -257,6 +283,12 @@ impl Registry {
         let built = build(&mut reader, output);
         reader.finish();
         Some(built)
+    }
+
+    /// Whether a layer of this name is really a model, to stand inside of another.
+    pub(crate) fn is_model(&self, name: &str) -> bool {
+        let layer = self.layers.entries.iter().any(|entry| entry.name == name);
+        !layer && self.models.entries.iter().any(|entry| entry.name == name)
     }
 
     /// Lists the layers of a named model.
@@ -279,7 +311,11 @@ impl Registry {
         for layer in &model.layers {
             let mut layer = layer.clone();
             layer.params.0.retain(|name, _| LAYER_PARAMS.iter().all(|param| param.name != name));
-            self.build_layer(&layer, &any, &mut problems);
+            if self.is_model(&layer.name) {
+                self.list_layers(&layer, &mut problems);
+            } else {
+                self.build_layer(&layer, std::slice::from_ref(&any), &mut problems);
+            }
         }
         self.build_loss(loss, &any, &mut problems);
         problems
@@ -344,7 +380,11 @@ mod tests {
         let image = Shape::image(32, 32, 4).unwrap();
         for entry in registry.layers().entries() {
             let mut problems = Problems::new();
-            assert!(registry.build_layer(&nonsense(entry.name()), &image, &mut problems).is_some());
+            assert!(
+                registry
+                    .build_layer(&nonsense(entry.name()), std::slice::from_ref(&image), &mut problems)
+                    .is_some()
+            );
             assert_eq!(accepted(&problems), documented(entry.params(), LAYER_PARAMS), "{}", entry.name());
             assert!(!entry.doc().is_empty());
         }

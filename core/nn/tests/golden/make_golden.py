@@ -22,6 +22,11 @@ def noise(seed, count):
     return (h.astype(np.float64) / 2**31 - 1).astype(np.float32)
 
 
+def ids(seed, count):
+    """Whole numbers from 0 to 6: rows of a table."""
+    return np.floor((noise(seed, count) + 1) / 2 * 7).astype(np.float32)
+
+
 def spaced(seed, count):
     """Numbers in random order, 0.05 apart and none near 0: for functions with kinks."""
     ranks = np.empty(count, dtype=np.int64)
@@ -55,9 +60,29 @@ def write_layer(name, build, cases, make=noise):
     arrays, described = {}, []
     for i, (records, shape, params) in enumerate(cases):
         arrays |= {f"{i}.{k}": v for k, v in layer_case(build, records, shape, params, make).items()}
-        described.append({"records": records, "shape": shape, "params": params})
-    meta = {"cases": json.dumps(described), "inputs": make.__name__}
-    save_file(arrays, OUT / f"{name}.safetensors", metadata=meta)
+        described.append({"records": records, "shape": shape, "params": params, "inputs": make.__name__})
+    save_file(arrays, OUT / f"{name}.safetensors", metadata={"cases": json.dumps(described)})
+
+
+def join_case(function, records, shapes, make):
+    """A layer of several inputs, channels last throughout: y, and the gradient of each input."""
+    seeds = [1, *range(41, 41 + len(shapes) - 1)]
+    xs = [torch.from_numpy(make(seed, records * math.prod(s)).reshape(records, *s)).double().requires_grad_()
+          for seed, s in zip(seeds, shapes)]
+    y = function(*xs)
+    y.backward(torch.from_numpy(noise(2, y.numel()).reshape(y.shape)).double())
+    out = {"y": y, "dx": xs[0].grad} | {f"dx{k}": x.grad for k, x in enumerate(xs) if k}
+    return {k: np.ascontiguousarray(v.detach().numpy().astype(np.float32)) for k, v in out.items()}
+
+
+def write_join(name, function, cases, make=noise):
+    """Layers that join inputs; `function` gets the parameters and the inputs."""
+    arrays, described = {}, []
+    for i, (records, shapes, params) in enumerate(cases):
+        made = join_case(lambda *xs: function(params, *xs), records, shapes, make)
+        arrays |= {f"{i}.{k}": v for k, v in made.items()}
+        described.append({"records": records, "shapes": shapes, "params": params, "inputs": make.__name__})
+    save_file(arrays, OUT / f"{name}.safetensors", metadata={"cases": json.dumps(described)})
 
 
 def linear(shape, p):
@@ -108,6 +133,12 @@ def layers():
     write_layer("tanh", lambda s, p: nn.Tanh(), shapes)
     write_layer("sigmoid", lambda s, p: nn.Sigmoid(), shapes)
     write_layer("flatten", lambda s, p: nn.Flatten(), [(2, [3, 4, 5], {}), (1, [2, 2, 1], {}), (2, [7], {})])
+    joined = [(1, [[3]] * 2, {}), (2, [[3, 5, 4]] * 3, {}), (3, [[17]], {}), (2, [[1, 1, 9]] * 2, {})]
+    write_join("add", lambda p, *xs: sum(xs), joined)
+    write_join("multiply", lambda p, *xs: math.prod(xs), joined)
+    write_join("concat", lambda p, *xs: torch.cat(xs, p["dim"] + 1 if p.get("dim", -1) >= 0 else p.get("dim", -1)), [
+        (2, [[3], [5]], {}), (3, [[2, 3, 4], [2, 3, 1], [2, 3, 17]], {}), (2, [[2, 3, 4], [1, 3, 4]], {"dim": 0}),
+        (1, [[2, 3, 4], [2, 2, 4]], {"dim": -2}), (2, [[1]], {})])
     write_layer("log_softmax", lambda s, p: nn.LogSoftmax(1), [(3, [10], {}), (1, [2], {}), (2, [37], {}), (2, [1], {})])
 
 
