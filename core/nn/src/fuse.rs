@@ -4,6 +4,8 @@ use crate::graph::{Graph, Node};
 use crate::kernels::elementwise::{derive_in_place, map_in_place};
 use crate::layer::{Backward, Forward, Layer, Needs, ParameterSpec, Sharded};
 use crate::layers::activation::Activation;
+use crate::layers::add::Add;
+use crate::layers::batch_norm::BatchNorm;
 use crate::layers::max_pool2d::MaxPool2d;
 use crate::shape::{Layout, Shape};
 use std::any::Any;
@@ -11,7 +13,7 @@ use std::any::Any;
 /// Rewrites a graph.
 pub(crate) fn fuse(mut graph: Graph) -> Graph {
     while pool_first(&mut graph) {}
-    activate(graph)
+    activate(add_to_norm(graph))
 }
 
 /// Takes the layer of a node that gets another, or goes.
@@ -49,6 +51,39 @@ fn rises(node: &Node) -> bool {
     layer.downcast_ref::<Activation>().is_some_and(|activation| activation.function.rises())
 }
 
+/// The sum of a batch norm's output and another value is computed by the batch norm.
+fn add_to_norm(mut graph: Graph) -> Graph {
+    let mut gone = vec![None; graph.nodes.len()];
+    for i in (0..graph.nodes.len()).filter(|i| is::<Add>(&graph.nodes[*i])).collect::<Vec<_>>() {
+        let [first, second] = graph.nodes[i].inputs[..] else { continue };
+        let absorbs = |graph: &mut Graph, value: usize| {
+            let alone = value > 0 && graph.only_reader(value) == Some(i);
+            alone && norm(&mut graph.nodes[value - 1]).is_some_and(BatchNorm::absorb_sum)
+        };
+        let (own, other) = if absorbs(&mut graph, first) {
+            (first - 1, second)
+        } else if absorbs(&mut graph, second) {
+            (second - 1, first)
+        } else {
+            continue;
+        };
+        // It runs where the sum stood, once both inputs are there.
+        let layer = take(&mut graph.nodes[own]);
+        let x = graph.nodes[own].inputs[0];
+        let (path, index, params) =
+            (graph.nodes[own].path.clone(), graph.nodes[own].index, graph.nodes[own].params.clone());
+        let path = format!("{path} + {}", graph.nodes[i].path);
+        graph.nodes[i] = Node { layer, path, index, inputs: vec![x, other], params };
+        gone[own] = Some(x);
+    }
+    graph.without(&gone)
+}
+
+fn norm(node: &mut Node) -> Option<&mut BatchNorm> {
+    let layer: &mut dyn Any = &mut *node.layer;
+    layer.downcast_mut()
+}
+
 /// Applies activations to the output of the layer before, where it lies.
 fn activate(mut graph: Graph) -> Graph {
     let mut gone = vec![None; graph.nodes.len()];
@@ -60,13 +95,18 @@ fn activate(mut graph: Graph) -> Graph {
         };
         let before = value.checked_sub(1).filter(|_| graph.only_reader(value) == Some(i));
         let Some(before) = before.filter(|before| gone[*before].is_none()) else { continue };
-        if graph.nodes[before].layer.needs().output || graph.nodes[before].layer.wide().is_some() {
-            continue;
-        }
-        let inner = take(&mut graph.nodes[before]);
         let activation: Box<dyn Any> = take(&mut graph.nodes[i]);
         let activation = *activation.downcast::<Activation>().expect("its type was just checked");
-        graph.nodes[before].layer = Box::new(Activated { inner, activation });
+        let node = &mut graph.nodes[before];
+        let absorbed = norm(node).is_some_and(|norm| norm.absorb(&activation));
+        if !absorbed && (node.layer.needs().output || node.layer.wide().is_some()) {
+            graph.nodes[i].layer = Box::new(activation);
+            continue;
+        }
+        if !absorbed {
+            let inner = take(node);
+            node.layer = Box::new(Activated { inner, activation });
+        }
         graph.nodes[before].path = format!("{} + {}", graph.nodes[before].path, graph.nodes[i].path);
         gone[i] = Some(value);
     }

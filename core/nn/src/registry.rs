@@ -144,6 +144,8 @@ impl Registry {
         let mut r = Registry::empty();
         r.layer("linear", layers::linear::build).describe(layers::linear::DOC, layers::linear::PARAMS);
         r.layer("conv2d", layers::conv2d::build).describe(layers::conv2d::DOC, layers::conv2d::PARAMS);
+        r.layer("batch_norm1d", layers::batch_norm::build).describe(layers::batch_norm::DOC, layers::batch_norm::PARAMS);
+        r.layer("batch_norm2d", layers::batch_norm::build).describe(layers::batch_norm::DOC, layers::batch_norm::PARAMS);
         r.layer("max_pool2d", layers::max_pool2d::build).describe(layers::max_pool2d::DOC, layers::max_pool2d::PARAMS);
         r.layer("avg_pool2d", layers::avg_pool2d::build).describe(layers::avg_pool2d::DOC, layers::avg_pool2d::PARAMS);
         r.join("add", layers::add::build).describe(layers::add::DOC, &[]);

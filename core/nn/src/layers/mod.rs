@@ -4,6 +4,7 @@
 pub(crate) mod activation;
 pub(crate) mod add;
 pub(crate) mod avg_pool2d;
+pub(crate) mod batch_norm;
 pub(crate) mod concat;
 pub(crate) mod conv2d;
 mod conv_columns;

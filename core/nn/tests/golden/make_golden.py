@@ -49,10 +49,17 @@ def layer_case(build, records, shape, params, make):
     for i, (_, p) in enumerate(module.named_parameters()):
         p.data = torch.from_numpy(noise(10 + i, p.numel()).reshape(p.shape)).double()
     y = image_from_torch(module(image_to_torch(x))).contiguous()
+    statistics = {name: b.clone() for name, b in module.named_buffers() if b.dim()}
     dy = torch.from_numpy(noise(2, y.numel()).reshape(y.shape)).double()
     y.backward(dy)
     out = {"y": y, "dx": x.grad}
     out |= {"d" + name: p.grad for name, p in module.named_parameters()}
+    out |= statistics
+    if statistics:
+        # With the statistics as they were at the start.
+        for name, b in module.named_buffers():
+            b.fill_(float("var" in name))
+        out["evaluated"] = image_from_torch(module.eval()(image_to_torch(x)))
     return {k: np.ascontiguousarray(v.detach().numpy().astype(np.float32)) for k, v in out.items()}
 
 
@@ -94,6 +101,10 @@ def conv2d(shape, p):
     return nn.Conv2d(shape[-1], q.pop("out_channels"), q.pop("kernel_size"), **q)
 
 
+def batch_norm(shape, p):
+    return (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[-1], **p)
+
+
 def pool(kind):
     return lambda shape, p: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in p.items()})
 
@@ -133,6 +144,9 @@ def layers():
     write_layer("tanh", lambda s, p: nn.Tanh(), shapes)
     write_layer("sigmoid", lambda s, p: nn.Sigmoid(), shapes)
     write_layer("flatten", lambda s, p: nn.Flatten(), [(2, [3, 4, 5], {}), (1, [2, 2, 1], {}), (2, [7], {})])
+    write_layer("batch_norm2d", batch_norm, [
+        (5, [3], {}), (2, [5, 4, 17], {}), (3, [2, 7, 64], {"eps": 1e-3, "momentum": .3}), (4, [33], {"affine": False}),
+        (2, [3, 3, 5], {"track_running_stats": False}), (2, [1, 1, 1], {}), (3, [9, 8, 130], {})])
     joined = [(1, [[3]] * 2, {}), (2, [[3, 5, 4]] * 3, {}), (3, [[17]], {}), (2, [[1, 1, 9]] * 2, {})]
     write_join("add", lambda p, *xs: sum(xs), joined)
     write_join("multiply", lambda p, *xs: math.prod(xs), joined)
@@ -229,5 +243,49 @@ def lenet():
     (OUT / "lenet_steps.json").write_text(json.dumps({"records": records, "losses": losses, "last": last}, indent=1) + "\n")
 
 
+class Branches(nn.Module):
+    """A graph: residual sum, shared weights, branches that join, an output for training alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.bn0 = nn.BatchNorm2d(8)
+        self.a, self.bn_a = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.b, self.bn_b = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.left, self.right = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 6, 3, padding=1)
+        self.twice = nn.Linear(10 * 16, 10 * 16)
+        self.aux, self.head = nn.Linear(8 * 64, 10), nn.Linear(10 * 16, 10)
+
+    def forward(self, x):
+        x = F.relu(self.bn0(self.stem(x)))
+        y = self.bn_b(self.b(F.relu(self.bn_a(self.a(x)))))
+        x = F.relu(x + y)
+        aux = self.aux(x.flatten(1))
+        x = F.max_pool2d(torch.cat([F.relu(self.left(x)), self.right(x)], 1), 2).flatten(1)
+        x = torch.tanh(self.twice(torch.tanh(self.twice(x))))
+        return self.head(x), aux
+
+
+def branches():
+    """Ten training steps of a graph, and all its parameters and statistics sampled at the end."""
+    model = Branches()
+    for i, p in enumerate(model.parameters()):
+        p.data = torch.from_numpy(noise(10 + i, p.numel()) * np.float32(.2)).reshape(p.shape)
+    optimizer, records, losses = torch.optim.SGD(model.parameters(), lr=.05, momentum=.9), 12, []
+    for step in range(10):
+        x = torch.from_numpy(noise(200 + step, records * 192)).reshape(records, 8, 8, 3).permute(0, 3, 1, 2)
+        y = torch.from_numpy(((noise(300 + step, records).astype(np.float64) + 1) * 5).astype(np.int64))
+        optimizer.zero_grad()
+        head, aux = model(x)
+        loss = F.cross_entropy(head, y) + .3 * F.cross_entropy(aux, y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    last = {n: p.detach().reshape(-1)[::p.numel() // 5 + 1].tolist()
+            for n, p in [*model.named_parameters(), *model.named_buffers()] if p.dim()}
+    steps = {"records": records, "losses": losses, "last": last}
+    (OUT / "branches_steps.json").write_text(json.dumps(steps, indent=1) + "\n")
+
+
 if __name__ == "__main__":
-    layers(), losses(), optimizers(), schedules(), lenet()
+    layers(), losses(), optimizers(), schedules(), lenet(), branches()
