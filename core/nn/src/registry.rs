@@ -166,6 +166,17 @@ impl Registry {
         r.schedule("step", schedules::step::build).describe(schedules::step::DOC, schedules::step::PARAMS);
         r.schedule("polynomial", schedules::polynomial::build).describe(schedules::polynomial::DOC, schedules::polynomial::PARAMS);
         r.model("lenet5", models::lenet5::build).describe(models::lenet5::DOC, models::lenet5::PARAMS);
+        r.model("autoencoder", models::autoencoder::build).describe(models::autoencoder::DOC, models::autoencoder::PARAMS);
+        r.model("vgg16", models::vgg::build_16).describe(models::vgg::DOC_16, models::vgg::PARAMS);
+        r.model("vgg19", models::vgg::build_19).describe(models::vgg::DOC_19, models::vgg::PARAMS);
+        r.model("resnet18", models::resnet::build_18).describe(models::resnet::DOC_18, models::resnet::PARAMS);
+        r.model("resnet50", models::resnet::build_50).describe(models::resnet::DOC_50, models::resnet::PARAMS);
+        r.model("resnet20", models::resnet::build_20).describe(models::resnet::DOC_20, models::resnet::PARAMS_20);
+        r.model("inception_v1", models::inception_v1::build).describe(models::inception_v1::DOC, models::inception_v1::PARAMS);
+        r.model("googlenet", models::inception_v1::build_norm).describe(models::inception_v1::DOC_NORM, models::inception_v1::PARAMS);
+        r.model("inception_v3", models::inception_v3::build).describe(models::inception_v3::DOC, models::inception_v3::PARAMS);
+        r.model("mobilenet_v1", models::mobilenet::build_v1).describe(models::mobilenet::DOC_V1, models::mobilenet::PARAMS_V1);
+        r.model("mobilenet_v2", models::mobilenet::build_v2).describe(models::mobilenet::DOC_V2, models::mobilenet::PARAMS_V2);
         r.model("mlp", models::mlp::build).describe(models::mlp::DOC, models::mlp::PARAMS);
         r
     }
