@@ -2,7 +2,7 @@
 
 use crate::golden::{json, noise};
 use crate::kernels::Isa;
-use crate::optimizers::{Moment, OptimizerState, update};
+use crate::optimizers::{Due, UpdateOptions, Updater};
 use crate::{
     BatchMetrics, BatchView, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, Workspace,
 };
@@ -68,8 +68,8 @@ fn ten_steps_of_lenet_follow_pytorch() {
     }
     let optimizer =
         Component::new("optimizer", "sgd").with("lr", Value::Float(0.1)).with("momentum", Value::Float(0.9));
-    let optimizer = Registry::standard().build_optimizer(&optimizer).unwrap();
-    let mut state = OptimizerState::new(&*optimizer, params.len());
+    let optimizers = Registry::standard().build_optimizers(&optimizer).unwrap();
+    let mut updater = Updater::new(optimizers, model.parameters(), UpdateOptions::default()).unwrap();
     let mut workspace = workspace(&model, 2, records);
     let mut grads = vec![0.0; params.len()];
     for (step, expected) in (0u64..).zip(golden["losses"].as_array().unwrap()) {
@@ -80,8 +80,8 @@ fn ten_steps_of_lenet_follow_pytorch() {
         let loss = workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ()).loss();
         let expected = expected.as_f64().unwrap();
         assert!((loss - expected).abs() <= 1e-4 * expected, "step {step}: {loss} instead of {expected}");
-        let moment = Moment { update: step + 1, rate: optimizer.base_rate(), isa: Isa::best() };
-        update(&*optimizer, workspace.team(), moment, (&mut params, &grads), &mut state);
+        let due = Due { update: step + 1, factor: 1.0 };
+        updater.update(workspace.team(), due, &mut params, &mut grads);
     }
     for parameter in model.parameters() {
         let numbers = &params[parameter.range.clone()];
