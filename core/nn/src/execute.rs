@@ -4,7 +4,7 @@
 //! that live at the same time different places (`arena::assign`); the tasks of a phase work on different
 //! records, slots, shards or threads, and so on different parts of each place.
 
-use crate::arena::{Shared, for_chunks};
+use crate::arena::Shared;
 use crate::batch::{BatchMetrics, BatchView, Targets};
 use crate::graph::{MAX_INPUTS, Node};
 use crate::kernels::Isa;
@@ -440,9 +440,10 @@ impl<'a> Pass<'a> {
             for (input, edge) in node.inputs.iter().zip(&plan.edges) {
                 if let Edge::Sum(place) = edge {
                     let sum = self.read(self.plan.lens[*input], *place, &records, 0);
-                    let gradient = self.gradient(*input, &records, 0);
-                    for_chunks(team, ADD_NUMBERS, [gradient], &|range, arrays| {
-                        add_row(arrays[0], &sum[range]);
+                    let gradient = Shared::new(self.gradient(*input, &records, 0));
+                    team.tasks(sum.len().div_ceil(ADD_NUMBERS), &|task, _| {
+                        let range = task * ADD_NUMBERS..((task + 1) * ADD_NUMBERS).min(sum.len());
+                        add_row(gradient.write(range.clone()), &sum[range]);
                     });
                 }
             }

@@ -6,14 +6,19 @@ pub(crate) use layers::{check_layer, check_layer_gradient, single_layer};
 
 use crate::batch::{TargetKind, Targets};
 use crate::kernels::Isa;
+use crate::layer::{Init, ParameterKind};
 use crate::losses::{Loss, Measure};
-use crate::optimizers::{Moment, OptimizerState};
+use crate::model::Parameter;
+use crate::optimizers::{Due, UpdateOptions, Updater};
 use crate::registry::Registry;
 use crate::schedules::Progress;
 use crate::shape::Shape;
 use ringspin_job::{Component, Problems, Value};
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::Value as Json;
+use std::collections::HashMap;
+use std::ops::Range;
 
 /// Numbers in [-1, 1) from a hash of (seed, index), the same as `noise` in make_golden.py.
 pub(crate) fn noise(seed: u64, count: usize) -> Vec<f32> {
@@ -65,6 +70,8 @@ struct Case {
     /// Of all inputs.
     shapes: Vec<Shape>,
     inputs: fn(u64, usize) -> Vec<f32>,
+    /// Whether the second parameter array starts at 0.
+    zeros: bool,
     arrays: Vec<(String, Vec<f64>)>,
 }
 
@@ -104,6 +111,27 @@ fn component(name: &str, params: &Json) -> Component {
     params.iter().fold(Component::new("x", name), |component, (key, json)| component.with(key, value(json)))
 }
 
+/// The numbers of an array.
+fn numbers(view: &TensorView<'_>) -> Vec<f64> {
+    match view.dtype() {
+        safetensors::Dtype::F64 => {
+            view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+        }
+        _ => view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+            .collect(),
+    }
+}
+
+/// All arrays of a file that holds no cases.
+pub(crate) fn tensors(name: &str) -> HashMap<String, Vec<f64>> {
+    let bytes = file(&format!("{name}.safetensors"));
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    tensors.iter().map(|(name, view)| (name.to_string(), numbers(&view))).collect()
+}
+
 fn cases(name: &str) -> Vec<Case> {
     let bytes = file(&format!("{name}.safetensors"));
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -114,19 +142,7 @@ fn cases(name: &str) -> Vec<Case> {
         let prefix = format!("{i}.");
         let own =
             tensors.iter().filter_map(|(name, view)| Some((name.strip_prefix(&prefix)?.to_string(), view)));
-        let arrays = own.map(|(name, view)| {
-            let numbers = match view.dtype() {
-                safetensors::Dtype::F64 => {
-                    view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
-                }
-                _ => view
-                    .data()
-                    .chunks_exact(4)
-                    .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
-                    .collect(),
-            };
-            (name, numbers)
-        });
+        let arrays = own.map(|(name, view)| (name, numbers(&view)));
         let shape =
             |dims: &Json| Shape::new(&serde_json::from_value::<Vec<usize>>(dims.clone()).unwrap()).unwrap();
         let shapes: Vec<Shape> = match case["shapes"].as_array() {
@@ -143,6 +159,7 @@ fn cases(name: &str) -> Vec<Case> {
                 Some("ids") => ids,
                 _ => noise,
             },
+            zeros: case["zeros"].as_bool().unwrap_or(false),
             arrays: arrays.collect(),
         }
     });
@@ -150,7 +167,7 @@ fn cases(name: &str) -> Vec<Case> {
 }
 
 /// Differences of at most `tolerance` of the largest expected number (at least 1).
-fn assert_close(got: &[f32], expected: &[f64], tolerance: f64, what: &str) {
+pub(crate) fn assert_close(got: &[f32], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(1.0f64, |scale, v| scale.max(v.abs()));
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
@@ -228,22 +245,38 @@ pub(crate) fn check_loss_gradient(name: &str, tolerance: f64) {
     }
 }
 
-/// Compares several updates of an optimizer with PyTorch.
+/// Compares several updates of an optimizer, which changes two arrays, with PyTorch or a paper's formula.
 pub(crate) fn check_optimizer(name: &str, tolerance: f64) {
+    const FIRST: usize = 20;
     for case in cases(name) {
-        // PyTorch's SGD has a default rate that ours asks for.
-        let optimizer = Registry::standard().build_optimizer(&case.component).unwrap();
+        let optimizers = Registry::standard().build_optimizers(&case.component).unwrap();
         let mut params = noise(1, case.shape.elements());
-        let mut state = OptimizerState::new(&*optimizer, params.len());
+        if case.zeros {
+            params[FIRST..].fill(0.0);
+        }
+        let arrays = [("a", 0..FIRST), ("b", FIRST..params.len())];
+        let mut updater = Updater::new(optimizers, &parameters(&arrays), UpdateOptions::default()).unwrap();
         let mut team = crate::Team::new(2).unwrap();
         for step in 0..case.records as u64 {
-            let grads = noise(100 + step, params.len());
-            let moment = Moment { update: step + 1, rate: optimizer.base_rate(), isa: Isa::best() };
-            crate::update(&*optimizer, &mut team, moment, (&mut params, &grads), &mut state);
-            let what = format!("{:?}, update {step}", case.component.params);
+            let mut grads = noise(100 + step, params.len());
+            updater.update(&mut team, Due { update: step + 1, factor: 1.0 }, &mut params, &mut grads);
+            let what = format!("{name} {:?}, update {step}", case.component.params);
             assert_close(&params, case.array(&step.to_string()), tolerance, &what);
         }
     }
+}
+
+/// Parameters of these names and places.
+pub(crate) fn parameters(arrays: &[(&str, Range<usize>)]) -> Vec<Parameter> {
+    let parameter = |(name, range): &(&str, Range<usize>)| Parameter {
+        kind: ParameterKind::Learned,
+        name: (*name).into(),
+        shape: vec![range.len()],
+        range: range.clone(),
+        layer: "layer".into(),
+        init: Init::Constant(0.0),
+    };
+    arrays.iter().map(parameter).collect()
 }
 
 /// Compares a schedule with PyTorch at every step of a job.

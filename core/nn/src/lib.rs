@@ -46,7 +46,9 @@ pub use layer::{
 };
 pub use losses::{Loss, Measure};
 pub use model::{Described, Model, Parameter};
-pub use optimizers::{Moment, Optimizer, OptimizerState, update};
+pub use optimizers::{
+    Due, GROUP_PARAMS, Moment, Optimizer, OptimizerState, Optimizers, StateSpec, UpdateOptions, Updater,
+};
 pub use random::{RandomKey, RecordRandom};
 pub use registry::{
     BuildLayer, BuildLoss, BuildModel, BuildOptimizer, BuildSchedule, Entry, LAYER_PARAMS, ParamDoc,

@@ -5,7 +5,7 @@
 
 use crate::layer::{Layer, Misfit};
 use crate::losses::{self, Loss};
-use crate::optimizers::{self, Optimizer};
+use crate::optimizers::{self, Optimizer, Optimizers};
 use crate::schedules::warmup::{self, Warmup};
 use crate::schedules::{self, Schedule};
 use crate::shape::Shape;
@@ -162,6 +162,14 @@ impl Registry {
         r.loss("mse", losses::mse::build).describe(losses::mse::DOC, losses::mse::PARAMS);
         r.optimizer("sgd", optimizers::sgd::build).describe(optimizers::sgd::DOC, optimizers::sgd::PARAMS);
         r.optimizer("adam", optimizers::adam::build).describe(optimizers::adam::DOC, optimizers::adam::PARAMS);
+        r.optimizer("adamw", optimizers::adamw::build).describe(optimizers::adamw::DOC, optimizers::adamw::PARAMS);
+        r.optimizer("adamax", optimizers::adamax::build).describe(optimizers::adamax::DOC, optimizers::adamax::PARAMS);
+        r.optimizer("adagrad", optimizers::adagrad::build).describe(optimizers::adagrad::DOC, optimizers::adagrad::PARAMS);
+        r.optimizer("adadelta", optimizers::adadelta::build).describe(optimizers::adadelta::DOC, optimizers::adadelta::PARAMS);
+        r.optimizer("rmsprop", optimizers::rmsprop::build).describe(optimizers::rmsprop::DOC, optimizers::rmsprop::PARAMS);
+        r.optimizer("ftrl", optimizers::ftrl::build).describe(optimizers::ftrl::DOC, optimizers::ftrl::PARAMS);
+        r.optimizer("lars", optimizers::lars::build).describe(optimizers::lars::DOC, optimizers::lars::PARAMS);
+        r.optimizer("lamb", optimizers::lamb::build).describe(optimizers::lamb::DOC, optimizers::lamb::PARAMS);
         r.schedule("constant", schedules::constant::build).describe(schedules::constant::DOC, schedules::constant::PARAMS);
         r.schedule("step", schedules::step::build).describe(schedules::step::DOC, schedules::step::PARAMS);
         r.schedule("polynomial", schedules::polynomial::build).describe(schedules::polynomial::DOC, schedules::polynomial::PARAMS);
@@ -334,17 +342,23 @@ impl Registry {
         problems
     }
 
-    /// Builds an optimizer.
+    /// Builds the optimizers of a job: its own, and those of its groups.
     ///
     /// # Errors
-    /// All mistakes in its name and parameters.
-    pub fn build_optimizer(&self, component: &Component) -> Result<Box<dyn Optimizer>, Problems> {
+    /// All mistakes in names and parameters.
+    pub fn build_optimizers(&self, component: &Component) -> Result<Optimizers, Problems> {
+        let build = |component: &Component, problems: &mut Problems| {
+            let build = self.optimizers.find(component, problems)?;
+            let mut reader = component.reader(problems);
+            let optimizer = build(&mut reader);
+            reader.finish();
+            Some(optimizer)
+        };
         let mut problems = Problems::new();
-        let Some(build) = self.optimizers.find(component, &mut problems) else { return Err(problems) };
-        let mut reader = component.reader(&mut problems);
-        let optimizer = build(&mut reader);
-        reader.finish();
-        problems.or(optimizer)
+        match Optimizers::read(component, &build, &mut problems) {
+            Some(optimizers) => problems.or(optimizers),
+            None => Err(problems),
+        }
     }
 
     /// Builds a schedule, with the warm-up that its parameters ask for.
@@ -407,7 +421,7 @@ mod tests {
             assert_eq!(accepted(&problems), documented(entry.params(), &[]), "{}", entry.name());
         }
         for entry in registry.optimizers().entries() {
-            let problems = registry.build_optimizer(&nonsense(entry.name())).err().unwrap();
+            let problems = registry.build_optimizers(&nonsense(entry.name())).err().unwrap();
             assert_eq!(accepted(&problems), documented(entry.params(), &[]), "{}", entry.name());
         }
         for entry in registry.schedules().entries() {
@@ -424,7 +438,7 @@ mod tests {
     #[test]
     fn unknown_names_are_reported_with_the_nearest() {
         let registry = Registry::standard();
-        let text = registry.build_optimizer(&Component::new("optimizer", "agd")).err().unwrap().to_string();
+        let text = registry.build_optimizers(&Component::new("optimizer", "agd")).err().unwrap().to_string();
         assert!(text.contains("unknown optimizer \"agd\"; did you mean \"sgd\"?"), "{text}");
         let text = registry.build_schedule(&Component::new("schedule", "stp")).err().unwrap().to_string();
         assert!(text.contains("did you mean \"step\"?"), "{text}");

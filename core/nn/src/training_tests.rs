@@ -2,6 +2,7 @@
 
 use crate::golden::{json, noise};
 use crate::kernels::Isa;
+use crate::optimizers::{Due, UpdateOptions, Updater};
 use crate::{
     BatchMetrics, BatchView, Model, Parameter, ParameterKind, RandomKey, Registry, Shape, Targets, Team,
     TrainingPass, Workspace,
@@ -63,7 +64,9 @@ fn follow_pytorch(file: &str, model: &Arc<Model>, rate: f64, start: impl Fn(&Par
         let numbers = noise(10 + i as u64, parameter.range.len()).into_iter().map(|v| v * bound as f32);
         params[parameter.range.clone()].copy_from_slice(&numbers.collect::<Vec<_>>());
     }
-    let mut momentum = vec![0.0f32; params.len()];
+    let optimizer = Component::new("optimizer", "sgd").with("lr", rate).with("momentum", 0.9);
+    let optimizers = Registry::standard().build_optimizers(&optimizer).unwrap();
+    let mut updater = Updater::new(optimizers, model.parameters(), UpdateOptions::default()).unwrap();
     let mut workspace = workspace(model, 2, records);
     let mut grads = vec![0.0; params.len()];
     for (step, expected) in (0u64..).zip(golden["losses"].as_array().unwrap()) {
@@ -75,17 +78,8 @@ fn follow_pytorch(file: &str, model: &Arc<Model>, rate: f64, start: impl Fn(&Par
         let loss = workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ()).loss();
         let expected = expected.as_f64().unwrap();
         assert!((loss - expected).abs() <= 1e-4 * expected, "step {step}: {loss} instead of {expected}");
-        for parameter in model.parameters() {
-            for i in parameter.range.clone() {
-                match parameter.kind {
-                    ParameterKind::Statistic => params[i] -= grads[i],
-                    ParameterKind::Learned => {
-                        momentum[i] = 0.9 * momentum[i] + grads[i];
-                        params[i] -= rate as f32 * momentum[i];
-                    }
-                }
-            }
-        }
+        let due = Due { update: step + 1, factor: 1.0 };
+        updater.update(workspace.team(), due, &mut params, &mut grads);
     }
     for parameter in model.parameters() {
         let numbers = &params[parameter.range.clone()];

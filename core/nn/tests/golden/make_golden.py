@@ -7,6 +7,7 @@ float64, so that the files hold the true values. Records are channels last, as t
 import json, math, pathlib, sys
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from safetensors.numpy import save_file
+import golden_optimizers
 
 OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)
 
@@ -173,55 +174,6 @@ def losses():
         save_file(arrays, OUT / f"{name}.safetensors", metadata={"cases": json.dumps(described)})
 
 
-def optimizers():
-    steps, count = 6, 37
-    sgd = [{"lr": .1}, {"lr": .1, "momentum": .9}, {"lr": .05, "momentum": .8, "dampening": .3, "weight_decay": .01},
-           {"lr": .05, "momentum": .9, "nesterov": True, "weight_decay": .1}]
-    adam = [{}, {"lr": .02, "beta1": .8, "beta2": .95, "eps": 1e-4, "weight_decay": .05}]
-    for name, kind, cases in [("sgd", torch.optim.SGD, sgd), ("adam", torch.optim.Adam, adam)]:
-        arrays = {}
-        for i, params in enumerate(cases):
-            w = torch.from_numpy(noise(1, count)).double().requires_grad_()
-            options = dict(params)
-            if name == "adam":
-                options["betas"] = (options.pop("beta1", .9), options.pop("beta2", .999))
-            optimizer = kind([w], **options)
-            for step in range(steps):
-                w.grad = torch.from_numpy(noise(100 + step, count)).double()
-                optimizer.step()
-                arrays[f"{i}.{step}"] = w.detach().numpy().astype(np.float32)
-        cases = [{"records": steps, "shape": [count], "params": p} for p in cases]
-        save_file(arrays, OUT / f"{name}.safetensors", metadata={"cases": json.dumps(cases)})
-
-
-def schedules():
-    L, epochs, per_epoch = torch.optim.lr_scheduler, 5, 4
-    def run(make, stride):
-        """Factors of all steps of a job; the scheduler moves every `stride` steps."""
-        w = torch.zeros(1, requires_grad=True)
-        optimizer = torch.optim.SGD([w], lr=1.)
-        scheduler, factors = make(optimizer), []
-        for step in range(epochs * per_epoch):
-            factors.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            if (step + 1) % stride == 0:
-                scheduler.step()
-        return factors
-    def chained(o):
-        return L.ChainedScheduler([L.LinearLR(o, start_factor=.25, total_iters=6), L.StepLR(o, 5, .5)])
-    rows = [
-        ("constant", "constant", {}, run(lambda o: L.ConstantLR(o, factor=1.), 1)),
-        ("step", "step", {"step_size": 2}, run(lambda o: L.StepLR(o, 2), per_epoch)),
-        ("step", "step", {"step_size": 3, "gamma": .7, "unit": "step"}, run(lambda o: L.StepLR(o, 3, .7), 1)),
-        ("polynomial", "polynomial", {}, run(lambda o: L.PolynomialLR(o, epochs * per_epoch, 1.), 1)),
-        ("polynomial", "polynomial", {"power": 2., "total_steps": 12}, run(lambda o: L.PolynomialLR(o, 12, 2.), 1)),
-        ("warmup", "step", {"step_size": 5, "gamma": .5, "unit": "step", "warmup_steps": 6, "warmup_from": .25},
-         run(chained, 1))]
-    rows = [{"test": t, "name": n, "params": p, "steps_per_epoch": per_epoch, "epochs": epochs, "factors": f}
-            for t, n, p, f in rows]
-    (OUT / "schedules.json").write_text(json.dumps(rows, indent=1) + "\n")
-
-
 def lenet():
     """Ten training steps of LeNet-5 from given weights and batches, and parameters sampled at the end."""
     torch.manual_seed(0)
@@ -288,4 +240,5 @@ def branches():
 
 
 if __name__ == "__main__":
-    layers(), losses(), optimizers(), schedules(), lenet(), branches()
+    layers(), losses(), lenet(), branches()
+    golden_optimizers.optimizers(OUT, noise), golden_optimizers.updater(OUT, noise), golden_optimizers.schedules(OUT)
