@@ -36,7 +36,7 @@ mod team;
 mod training_tests;
 mod workspace;
 
-pub use batch::{BatchMetrics, BatchView, TargetKind, Targets};
+pub use batch::{BatchMetrics, BatchView, TargetKind, Targets, ignored_class};
 pub use kernels::{Isa, peak_flops};
 pub use layer::{
     Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard,
