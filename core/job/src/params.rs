@@ -208,6 +208,7 @@ impl ParamReader<'_> {
         default: Option<f64>,
     ) -> f64 {
         let expected = match (*range.start(), *range.end()) {
+            (f64::MIN, f64::MAX) => "a number".into(),
             (start, end) if end == f64::MAX => format!("a number of at least {start}"),
             (start, end) => format!("a number from {start} to {end}"),
         };
@@ -218,6 +219,37 @@ impl ParamReader<'_> {
                 _ => return None,
             };
             range.contains(&number).then_some(number)
+        })
+    }
+
+    /// A list of numbers from `range`.
+    pub fn numbers(
+        &mut self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<f64>,
+        default: Option<Vec<f64>>,
+    ) -> Vec<f64> {
+        let expected = match (*range.start(), *range.end()) {
+            (start, end) if end == f64::MAX => format!("a list of numbers of at least {start}"),
+            (start, end) => format!("a list of numbers from {start} to {end}"),
+        };
+        self.read(name, default, Vec::new(), &expected, |value| {
+            let Value::List(items) = value else { return None };
+            let numbers = items.iter().map(|item| match item {
+                Value::Int(v) => Some(*v as f64),
+                Value::Float(v) => Some(*v),
+                _ => None,
+            });
+            numbers.map(|number| number.filter(|number| range.contains(number))).collect()
+        })
+    }
+
+    /// A whole number from `range`, possibly negative; `None` when it is not given.
+    pub fn whole(&mut self, name: &'static str, range: std::ops::RangeInclusive<i64>) -> Option<i64> {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        self.read(name, Some(None), None, &expected, |value| match value {
+            Value::Int(v) if range.contains(v) => Some(Some(*v)),
+            _ => None,
         })
     }
 

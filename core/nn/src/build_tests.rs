@@ -67,7 +67,7 @@ fn layers_that_do_not_fit_say_both_shapes() {
         refused(&layers(vec![linear]), &[8], "mse").contains("in_features = 9, but the layer before gives 8")
     );
     assert!(
-        refused(&layers(vec![with("relu", &[])]), &[8, 8, 2], "nll")
+        refused(&layers(vec![with("relu", &[])]), &[8, 8, 1], "nll")
             .contains("loss: nll needs one output a class")
     );
 }

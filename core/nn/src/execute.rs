@@ -20,17 +20,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What one task measured.
 #[derive(Default)]
-pub(crate) struct SlotMetrics([AtomicU64; 4]);
+pub(crate) struct SlotMetrics([AtomicU64; 6]);
 
 impl SlotMetrics {
     fn set(&self, metrics: &BatchMetrics) {
-        let words = [metrics.loss_sum.to_bits(), metrics.top1, metrics.top5, metrics.records];
+        let BatchMetrics { loss_sum, weight, top1, top5, classified, records } = *metrics;
+        let words = [loss_sum.to_bits(), weight.to_bits(), top1, top5, classified, records];
         self.0.iter().zip(words).for_each(|(cell, word)| cell.store(word, Ordering::Relaxed));
     }
 
     fn get(&self) -> BatchMetrics {
-        let [loss, top1, top5, records] = std::array::from_fn(|i| self.0[i].load(Ordering::Relaxed));
-        BatchMetrics { loss_sum: f64::from_bits(loss), top1, top5, records }
+        let [loss, weight, top1, top5, classified, records] =
+            std::array::from_fn(|i| self.0[i].load(Ordering::Relaxed));
+        let (loss_sum, weight) = (f64::from_bits(loss), f64::from_bits(weight));
+        BatchMetrics { loss_sum, weight, top1, top5, classified, records }
     }
 }
 
@@ -372,15 +375,12 @@ impl<'a> Pass<'a> {
 
     fn measure_output(&self, output: &Output, records: &Range<usize>, thread: usize) -> BatchMetrics {
         let value = output.value;
+        let per_record = self.model.targets().per_record();
+        let own = records.start * per_record..records.end * per_record;
         let targets = match self.batch.targets {
-            Targets::None => {
-                return BatchMetrics { records: records.len() as u64, ..BatchMetrics::default() };
-            }
-            Targets::Classes(classes) => Targets::Classes(&classes[records.clone()]),
-            Targets::Values(values) => {
-                let len = self.plan.lens[value];
-                Targets::Values(&values[records.start * len..records.end * len])
-            }
+            Targets::None => return BatchMetrics::of(records.len()),
+            Targets::Classes(classes) => Targets::Classes(&classes[own]),
+            Targets::Values(values) => Targets::Values(&values[own]),
         };
         let learns = self.plan.gradients[value] != Place::Nowhere;
         // SAFETY: the outputs and their gradient have different places; other tasks have other records and

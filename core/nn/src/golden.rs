@@ -4,7 +4,7 @@ mod layers;
 
 pub(crate) use layers::{check_layer, check_layer_gradient, single_layer};
 
-use crate::batch::{TargetKind, Targets};
+use crate::batch::{BatchMetrics, TargetKind, Targets, ignored_class};
 use crate::kernels::Isa;
 use crate::layer::{Init, ParameterKind};
 use crate::losses::{Loss, Measure};
@@ -139,6 +139,14 @@ fn cases(name: &str) -> Vec<Case> {
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let described: Json = serde_json::from_str(&meta["cases"]).unwrap();
     let cases = described.as_array().unwrap().iter().enumerate().map(|(i, case)| {
+        let inputs: fn(u64, usize) -> Vec<f32> = match case["inputs"].as_str() {
+            Some("spaced") => spaced,
+            Some("ids") => ids,
+            Some("narrower") => |seed, count| spaced(seed, count).into_iter().map(|v| 0.93 * v).collect(),
+            Some("wide") => |seed, count| noise(seed, count).into_iter().map(|v| 4.0 * v).collect(),
+            Some("unit") => |seed, count| noise(seed, count).into_iter().map(|v| 0.5 + 0.3 * v).collect(),
+            _ => noise,
+        };
         let prefix = format!("{i}.");
         let own =
             tensors.iter().filter_map(|(name, view)| Some((name.strip_prefix(&prefix)?.to_string(), view)));
@@ -154,11 +162,7 @@ fn cases(name: &str) -> Vec<Case> {
             records: case["records"].as_u64().unwrap() as usize,
             shape: shapes[0].clone(),
             shapes,
-            inputs: match case["inputs"].as_str() {
-                Some("spaced") => spaced,
-                Some("ids") => ids,
-                _ => noise,
-            },
+            inputs,
             zeros: case["zeros"].as_bool().unwrap_or(false),
             arrays: arrays.collect(),
         }
@@ -197,39 +201,72 @@ fn check_differences(at: &[f32], gradient: &[f32], tolerance: f64, value: impl F
     }
 }
 
-fn loss_of(case: &Case) -> (Box<dyn Loss>, Vec<u32>, Vec<f32>) {
+/// Targets of a case as the loss takes them.
+struct CaseTargets {
+    classes: Vec<u32>,
+    values: Vec<f32>,
+}
+
+impl CaseTargets {
+    fn of(case: &Case) -> CaseTargets {
+        let targets = case.array("t");
+        CaseTargets {
+            classes: targets.iter().map(|t| ignored_class(*t as i64)).collect(),
+            values: targets.iter().map(|t| *t as f32).collect(),
+        }
+    }
+
+    fn view(&self, loss: &dyn Loss, records: Range<usize>) -> Targets<'_> {
+        let per_record = loss.targets().per_record();
+        let range = records.start * per_record..records.end * per_record;
+        match loss.targets() {
+            TargetKind::Classes { .. } => Targets::Classes(&self.classes[range]),
+            _ => Targets::Values(&self.values[range]),
+        }
+    }
+}
+
+fn loss_of(case: &Case) -> Box<dyn Loss> {
     let mut problems = Problems::new();
     let built = Registry::standard().build_loss(&case.component, &case.shape, &mut problems).unwrap();
-    let loss = built.unwrap_or_else(|misfit| panic!("{}", misfit.0));
-    let outputs = case.shape.elements();
-    let classes =
-        noise(3, case.records).into_iter().map(|v| ((f64::from(v) + 1.0) / 2.0 * outputs as f64) as u32);
-    (loss, classes.collect(), noise(3, case.records * outputs))
+    assert!(problems.is_empty(), "{problems}");
+    built.unwrap_or_else(|misfit| panic!("{}", misfit.0))
 }
 
-fn measure(case: &Case, y: &[f32], dy: Option<&mut [f32]>, isa: Isa) -> f64 {
-    let (loss, classes, values) = loss_of(case);
-    let targets = match loss.targets() {
-        TargetKind::Classes { .. } => Targets::Classes(&classes),
-        TargetKind::Values { .. } => Targets::Values(&values),
-    };
-    let scale = 1.0 / case.records as f32;
-    loss.measure(Measure { records: case.records, y, targets, dy, scale, isa }).loss()
+/// Measures a batch that is cut in two, as lanes are: gradients are scaled by the weight of both.
+fn measure(case: &Case, y: &[f32], mut dy: Option<&mut [f32]>, isa: Isa) -> f64 {
+    let (loss, targets) = (loss_of(case), CaseTargets::of(case));
+    let (outputs, cut) = (case.shape.elements(), case.records / 2);
+    let parts = [0..cut, cut..case.records];
+    let weights = parts.clone().map(|part| loss.weight(targets.view(&*loss, part.clone()), part.len()));
+    let scale = (1.0 / (weights[0] + weights[1])) as f32;
+    let mut total = BatchMetrics::default();
+    for (part, weight) in parts.into_iter().zip(weights) {
+        let numbers = part.start * outputs..part.end * outputs;
+        let dy = dy.as_deref_mut().map(|dy| &mut dy[numbers.clone()]);
+        let (records, targets, y) = (part.len(), targets.view(&*loss, part), &y[numbers]);
+        let metrics = loss.measure(Measure { records, y, targets, dy, scale, isa });
+        assert_eq!(metrics.weight, weight, "weights do not depend on outputs");
+        assert!(loss.weighs() || weight == records as f64, "records weigh 1 where the loss says so");
+        total.add(&metrics);
+    }
+    total.loss()
 }
 
-fn loss_inputs(case: &Case) -> Vec<f32> {
-    case.x().iter().map(|v| 4.0 * v).collect()
-}
-
-/// Compares a loss with PyTorch: mean over the records, and its gradient.
+/// Compares a loss with PyTorch: mean over the batch, and its gradient.
 pub(crate) fn check_loss(name: &str, tolerance: f64) {
     for case in cases(name) {
-        let y = loss_inputs(&case);
+        let y = case.x();
         for isa in Isa::available() {
             let mut dy = vec![f32::NAN; y.len()];
             let loss = measure(&case, &y, Some(&mut dy), isa);
-            assert!((loss - case.array("loss")[0]).abs() <= tolerance * loss.abs().max(1.0), "{loss}");
-            assert_close(&dy, case.array("dy"), tolerance, "dy");
+            let (expected, what) =
+                (case.array("loss")[0], format!("{:?} {}", case.component.params, case.shape));
+            assert!(
+                (loss - expected).abs() <= tolerance * loss.abs().max(1.0),
+                "{what}: {loss}, not {expected}"
+            );
+            assert_close(&dy, case.array("dy"), tolerance, &(what + " dy"));
             assert!((measure(&case, &y, None, isa) - loss).abs() < 1e-12, "the same without gradient");
         }
     }
@@ -238,7 +275,7 @@ pub(crate) fn check_loss(name: &str, tolerance: f64) {
 /// Compares a loss's gradient with central differences.
 pub(crate) fn check_loss_gradient(name: &str, tolerance: f64) {
     for case in cases(name) {
-        let y = loss_inputs(&case);
+        let y = case.x();
         let mut dy = vec![f32::NAN; y.len()];
         measure(&case, &y, Some(&mut dy), Isa::best());
         check_differences(&y, &dy, tolerance, |y| measure(&case, y, None, Isa::best()));

@@ -37,7 +37,7 @@ mod team;
 mod training_tests;
 mod workspace;
 
-pub use batch::{BatchMetrics, BatchView, TargetKind, Targets};
+pub use batch::{BatchMetrics, BatchView, TargetKind, Targets, ignored_class};
 pub use execute::{Observer, Phase};
 pub use kernels::{Isa, peak_flops};
 pub use layer::{

@@ -5,7 +5,7 @@
 //! [`crate::Workspace`]. A model holds no numbers: parameters and gradients are flat buffers of the caller.
 
 use crate::assemble::Assembly;
-use crate::batch::TargetKind;
+use crate::batch::{TargetKind, Targets};
 use crate::fuse::fuse;
 use crate::graph::Graph;
 use crate::initialize::draw;
@@ -119,6 +119,17 @@ impl Model {
     /// What the loss compares outputs with.
     pub fn targets(&self) -> TargetKind {
         self.outputs[0].loss.targets()
+    }
+
+    /// Whether [`Model::weight`] may be another number than that of the records.
+    pub fn weighs(&self) -> bool {
+        self.outputs[0].loss.weighs()
+    }
+
+    /// What records with these targets weigh in the loss's mean. Where [`Model::weighs`] says no, it is their
+    /// number.
+    pub fn weight(&self, targets: Targets<'_>, records: usize) -> f64 {
+        self.outputs[0].loss.weight(targets, records)
     }
 
     /// The user's layers.

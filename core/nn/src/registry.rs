@@ -160,6 +160,17 @@ impl Registry {
         r.loss("cross_entropy", losses::cross_entropy::build).describe(losses::cross_entropy::DOC, losses::cross_entropy::PARAMS);
         r.loss("nll", losses::nll::build).describe(losses::nll::DOC, losses::nll::PARAMS);
         r.loss("mse", losses::mse::build).describe(losses::mse::DOC, losses::mse::PARAMS);
+        r.loss("l1", losses::l1::build).describe(losses::l1::DOC, losses::l1::PARAMS);
+        r.loss("smooth_l1", losses::smooth_l1::build).describe(losses::smooth_l1::DOC, losses::smooth_l1::PARAMS);
+        r.loss("huber", losses::huber::build).describe(losses::huber::DOC, losses::huber::PARAMS);
+        r.loss("bce", losses::bce::build).describe(losses::bce::DOC, losses::bce::PARAMS);
+        r.loss("bce_with_logits", losses::bce_with_logits::build).describe(losses::bce_with_logits::DOC, losses::bce_with_logits::PARAMS);
+        r.loss("kl_div", losses::kl_div::build).describe(losses::kl_div::DOC, losses::kl_div::PARAMS);
+        r.loss("hinge", losses::hinge::build).describe(losses::hinge::DOC, losses::hinge::PARAMS);
+        r.loss("hinge_embedding", losses::hinge_embedding::build).describe(losses::hinge_embedding::DOC, losses::hinge_embedding::PARAMS);
+        r.loss("multi_margin", losses::multi_margin::build).describe(losses::multi_margin::DOC, losses::multi_margin::PARAMS);
+        r.loss("cosine_embedding", losses::cosine_embedding::build).describe(losses::cosine_embedding::DOC, losses::cosine_embedding::PARAMS);
+        r.loss("margin_ranking", losses::margin_ranking::build).describe(losses::margin_ranking::DOC, losses::margin_ranking::PARAMS);
         r.optimizer("sgd", optimizers::sgd::build).describe(optimizers::sgd::DOC, optimizers::sgd::PARAMS);
         r.optimizer("adam", optimizers::adam::build).describe(optimizers::adam::DOC, optimizers::adam::PARAMS);
         r.optimizer("adamw", optimizers::adamw::build).describe(optimizers::adamw::DOC, optimizers::adamw::PARAMS);

@@ -5,7 +5,7 @@ use crate::kernels::Isa;
 use crate::optimizers::{Due, UpdateOptions, Updater};
 use crate::{
     BatchMetrics, BatchView, Model, Parameter, ParameterKind, RandomKey, Registry, Shape, Targets, Team,
-    TrainingPass, Workspace,
+    TrainingPass, Workspace, ignored_class,
 };
 use ringspin_job::{Component, ModelSpec, Value};
 use std::sync::Arc;
@@ -208,6 +208,42 @@ fn lanes_add_up() {
         let worst = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-6, "{worst}");
     }
+}
+
+/// A model that gives one of four classes for each pixel, some of which do not count.
+#[test]
+fn lanes_add_up_where_positions_weigh_differently() {
+    let conv = Component::new("", "conv2d").with("out_channels", 4).with("kernel_size", 3);
+    let spec = ModelSpec { model: Component::new("model", "custom"), layers: vec![conv] };
+    let weights = Value::List([1.0, 0.5, 0.0, 8.0].map(Value::Float).to_vec());
+    let loss = Component::new("loss", "cross_entropy").with("weight", weights).with("ignore_index", -100);
+    let input = Shape::image(5, 6, 2).unwrap();
+    let model = Arc::new(Model::build(&Registry::standard(), &spec, &input, &loss).unwrap());
+    let (records, positions) = (9, 12);
+    let ignore = |class: u32| if class > 3 { ignored_class(-100) } else { class };
+    let targets: Vec<u32> = classes(2, records * positions).into_iter().map(|c| ignore(c / 2)).collect();
+    let (inputs, params) = (noise(1, records * input.elements()), model.initialize(3));
+    let weight = model.weight(Targets::Classes(&targets), records);
+    assert!(model.weighs() && weight < records as f64);
+    let mut workspace = workspace(&model, 2, records);
+    let mut run = |part: std::ops::Range<usize>, accumulate: bool, grads: &mut [f32]| {
+        let batch = BatchView {
+            inputs: &inputs[part.start * input.elements()..part.end * input.elements()],
+            targets: Targets::Classes(&targets[part.start * positions..part.end * positions]),
+            count: part.len(),
+        };
+        let (scale, key) = ((1.0 / weight) as f32, RandomKey::default());
+        let training = TrainingPass { params: &params, scale, key, accumulate };
+        workspace.forward_backward(&batch, &training, grads, &mut |_, _| ())
+    };
+    let (mut whole, mut parts) = (vec![0.0; params.len()], vec![0.0; params.len()]);
+    let expected = run(0..records, false, &mut whole);
+    let mut sum = run(0..2, false, &mut parts);
+    sum.add(&run(2..records, true, &mut parts));
+    assert!((expected.weight - weight).abs() < 1e-12 && (sum.loss() - expected.loss()).abs() < 1e-9);
+    assert_eq!(sum.classified as usize, targets.iter().filter(|class| **class < 4).count());
+    let worst = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-6, "{worst}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub struct TrainingPass<'a> {
     /// All parameters.
     pub params: &'a [f32],
-    /// 1 / records of the whole step, over all lanes: gradients come out scaled by it.
+    /// 1 / weight of the whole step, over all lanes ([`Model::weight`]): gradients come out scaled by it.
     pub scale: f32,
     /// What dropout depends on.
     pub key: RandomKey,

@@ -1,9 +1,29 @@
-//! Losses: what is minimised. One file each; the loss of a batch is the mean of its records' losses.
+//! Losses: what is minimised. One file each; the loss of a batch is PyTorch's `reduction="mean"`.
+//!
+//! A loss is measured on one output of a model. Of some records it gives the sum of their losses and what they
+//! weigh; the loss of a step is the sum over all lanes divided by the weight over all lanes. Where classes have
+//! weights or are ignored, the weight depends on the targets, and who makes a step has to add it up
+//! ([`Loss::weight`]) before gradients are computed: then they are those of the whole batch's mean, however it
+//! is cut into lanes. The loss of several outputs is a sum of such means, each with a factor.
 
+pub(crate) mod bce;
+pub(crate) mod bce_with_logits;
+pub(crate) mod binary;
 pub(crate) mod classes;
+pub(crate) mod cosine_embedding;
 pub(crate) mod cross_entropy;
+pub(crate) mod elementwise;
+pub(crate) mod hinge;
+pub(crate) mod hinge_embedding;
+pub(crate) mod huber;
+pub(crate) mod kl_div;
+pub(crate) mod l1;
+pub(crate) mod margin_ranking;
 pub(crate) mod mse;
+pub(crate) mod multi_margin;
 pub(crate) mod nll;
+pub(crate) mod pairs;
+pub(crate) mod smooth_l1;
 
 use crate::batch::{BatchMetrics, TargetKind, Targets};
 use crate::kernels::Isa;
@@ -18,7 +38,7 @@ pub struct Measure<'a> {
     pub targets: Targets<'a>,
     /// Gradient of `scale ·` loss with respect to `y`, to be overwritten; `None` in evaluation.
     pub dy: Option<&'a mut [f32]>,
-    /// 1 / records of the whole step.
+    /// 1 / weight of the whole step.
     pub scale: f32,
     /// Instructions for kernels.
     pub isa: Isa,
@@ -28,6 +48,17 @@ pub struct Measure<'a> {
 pub trait Loss: Send + Sync {
     /// What it compares the outputs with.
     fn targets(&self) -> TargetKind;
+
+    /// Whether [`Loss::weight`] may be another number than that of the records.
+    fn weighs(&self) -> bool {
+        false
+    }
+
+    /// What records with these targets weigh in the mean.
+    fn weight(&self, targets: Targets<'_>, records: usize) -> f64 {
+        let _ = targets;
+        records as f64
+    }
 
     /// Sums the records' losses and writes the gradient.
     fn measure(&self, measure: Measure<'_>) -> BatchMetrics;

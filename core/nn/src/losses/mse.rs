@@ -2,8 +2,8 @@
 //!
 //! `loss = 1/F Σ (y - t)²`, `dy = scale · 2/F (y - t)`; y and t are (F). As PyTorch's `MSELoss`.
 
-use super::{Loss, Measure};
-use crate::batch::{BatchMetrics, TargetKind, Targets};
+use super::Loss;
+use super::elementwise::{Elementwise, PerNumber};
 use crate::layer::Misfit;
 use crate::registry::ParamDoc;
 use crate::shape::Shape;
@@ -15,34 +15,18 @@ pub(crate) const DOC: &str = "mean squared error of all outputs (PyTorch MSELoss
 pub(crate) const PARAMS: &[ParamDoc] = &[];
 
 pub(crate) fn build(_: &mut ParamReader<'_>, output: &Shape) -> Result<Box<dyn Loss>, Misfit> {
-    Ok(Box::new(Mse { outputs: output.elements() }))
+    Ok(Box::new(Elementwise::of_values(output.elements(), Mse)))
 }
 
-struct Mse {
-    outputs: usize,
-}
+struct Mse;
 
-impl Loss for Mse {
-    fn targets(&self) -> TargetKind {
-        TargetKind::Values { count: self.outputs }
+impl PerNumber for Mse {
+    fn loss(&self, _: usize, y: f64, t: f64) -> f64 {
+        (y - t).powi(2)
     }
 
-    fn measure(&self, measure: Measure<'_>) -> BatchMetrics {
-        let Targets::Values(targets) = measure.targets else {
-            panic!("mse is given values");
-        };
-        let mut metrics = BatchMetrics { records: measure.records as u64, ..BatchMetrics::default() };
-        let squares = |(y, t): (&f32, &f32)| (f64::from(*y) - f64::from(*t)).powi(2);
-        for (y, t) in measure.y.chunks_exact(self.outputs).zip(targets.chunks_exact(self.outputs)) {
-            metrics.loss_sum += y.iter().zip(t).map(squares).sum::<f64>() / self.outputs as f64;
-        }
-        if let Some(dy) = measure.dy {
-            let factor = 2.0 * measure.scale / self.outputs as f32;
-            for ((dy, y), t) in dy.iter_mut().zip(measure.y).zip(targets) {
-                *dy = factor * (y - t);
-            }
-        }
-        metrics
+    fn slope(&self, _: usize, y: f32, t: f32) -> f32 {
+        2.0 * (y - t)
     }
 }
 

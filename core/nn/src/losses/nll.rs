@@ -1,8 +1,10 @@
 //! Negative log-likelihood: the model ends in `log_softmax`.
 //!
-//! `loss = -y[class]`, `dy = -scale · onehot(class)`; y is (F = classes). As PyTorch's `NLLLoss`.
+//! `loss = -w[c] y[c]`, divided by the sum of `w[c]` over all positions; `dy = -scale · w[c] · onehot(c)`; y is
+//! (positions ..., classes), `c` the class of a position, `w` the classes' weights. As PyTorch's `NLLLoss`.
 
-use super::{Loss, Measure, classes};
+use super::classes::{Classes, IGNORE_INDEX, WEIGHT, rank};
+use super::{Loss, Measure};
 use crate::batch::{BatchMetrics, TargetKind, Targets};
 use crate::layer::Misfit;
 use crate::registry::ParamDoc;
@@ -12,38 +14,50 @@ use ringspin_job::ParamReader;
 /// One line for the documentation.
 pub(crate) const DOC: &str = "negative log-likelihood after log_softmax (PyTorch NLLLoss)";
 /// Parameters.
-pub(crate) const PARAMS: &[ParamDoc] = &[];
+pub(crate) const PARAMS: &[ParamDoc] = &[WEIGHT, IGNORE_INDEX];
 
-pub(crate) fn build(_: &mut ParamReader<'_>, output: &Shape) -> Result<Box<dyn Loss>, Misfit> {
-    Ok(Box::new(Nll { classes: classes::count("nll", output)? }))
+pub(crate) fn build(reader: &mut ParamReader<'_>, output: &Shape) -> Result<Box<dyn Loss>, Misfit> {
+    Ok(Box::new(Nll { classes: Classes::read("nll", reader, output)? }))
 }
 
 struct Nll {
-    classes: usize,
+    classes: Classes,
 }
 
 impl Loss for Nll {
     fn targets(&self) -> TargetKind {
-        TargetKind::Classes { count: self.classes }
+        self.classes.kind()
+    }
+
+    fn weighs(&self) -> bool {
+        self.classes.weighs()
+    }
+
+    fn weight(&self, targets: Targets<'_>, records: usize) -> f64 {
+        self.classes.weight(targets, records)
     }
 
     fn measure(&self, measure: Measure<'_>) -> BatchMetrics {
         let Targets::Classes(targets) = measure.targets else {
             panic!("nll is given classes");
         };
-        let mut metrics = BatchMetrics { records: measure.records as u64, ..BatchMetrics::default() };
-        for (y, class) in measure.y.chunks_exact(self.classes).zip(targets) {
-            metrics.loss_sum -= f64::from(y[*class as usize]);
-            let rank = classes::rank(y, *class as usize);
-            metrics.top1 += u64::from(rank < 1);
-            metrics.top5 += u64::from(rank < 5);
-        }
-        if let Some(dy) = measure.dy {
+        let Classes { count, positions, .. } = self.classes;
+        let weight = self.weight(measure.targets, measure.records);
+        let mut metrics = BatchMetrics { weight, ..BatchMetrics::of(measure.records) };
+        let (mut dy, scale) = (measure.dy, measure.scale / positions as f32);
+        if let Some(dy) = &mut dy {
             dy.fill(0.0);
-            for (dy, class) in dy.chunks_exact_mut(self.classes).zip(targets) {
-                dy[*class as usize] = -measure.scale;
+        }
+        let mut loss_sum = 0.0;
+        for (i, (y, target)) in measure.y.chunks_exact(count).zip(targets).enumerate() {
+            let Some((class, weight)) = self.classes.of(*target) else { continue };
+            loss_sum -= weight * f64::from(y[class]);
+            metrics.count_rank(rank(y, class));
+            if let Some(dy) = &mut dy {
+                dy[i * count + class] = -scale * weight as f32;
             }
         }
+        metrics.loss_sum = loss_sum / positions as f64;
         metrics
     }
 }

@@ -164,7 +164,8 @@ impl Updater {
         let base_rate = optimizers.base_rate();
         let sections = optimizers.into_groups().into_iter().enumerate().filter_map(|(number, group)| {
             let own = parameters.iter().zip(&assigned);
-            let own = own.filter(|(parameter, group)| **group == number && parameter.kind == ParameterKind::Learned);
+            let own = own
+                .filter(|(parameter, group)| **group == number && parameter.kind == ParameterKind::Learned);
             let ranges: Vec<Range<usize>> = own.map(|(parameter, _)| parameter.range.clone()).collect();
             (!group.treatment.frozen && !ranges.is_empty()).then(|| Section::new(group, ranges))
         });

@@ -7,7 +7,7 @@ float64, so that the files hold the true values. Records are channels last, as t
 import json, math, pathlib, sys
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from safetensors.numpy import save_file
-import golden_optimizers
+import golden_losses, golden_optimizers
 
 OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)
 
@@ -157,21 +157,6 @@ def layers():
     write_layer("log_softmax", lambda s, p: nn.LogSoftmax(1), [(3, [10], {}), (1, [2], {}), (2, [37], {}), (2, [1], {})])
 
 
-def losses():
-    for name, loss in [("cross_entropy", F.cross_entropy), ("nll", F.nll_loss), ("mse", F.mse_loss)]:
-        arrays, described = {}, []
-        for i, (records, outputs) in enumerate([(1, 2), (5, 10), (3, 33)]):
-            y = torch.from_numpy(4 * noise(1, records * outputs).reshape(records, outputs)).double().requires_grad_()
-            if name == "mse":
-                t = torch.from_numpy(noise(3, records * outputs).reshape(records, outputs)).double()
-            else:
-                t = torch.from_numpy(((noise(3, records).astype(np.float64) + 1) / 2 * outputs).astype(np.int64))
-            value = loss(y, t)
-            value.backward()
-            arrays[f"{i}.loss"] = value.detach().numpy().reshape(1)
-            arrays[f"{i}.dy"] = y.grad.numpy().astype(np.float32)
-            described.append({"records": records, "shape": [outputs], "params": {}})
-        save_file(arrays, OUT / f"{name}.safetensors", metadata={"cases": json.dumps(described)})
 
 
 def lenet():
@@ -240,5 +225,5 @@ def branches():
 
 
 if __name__ == "__main__":
-    layers(), losses(), lenet(), branches()
+    layers(), golden_losses.losses(OUT, noise, spaced), lenet(), branches()
     golden_optimizers.optimizers(OUT, noise), golden_optimizers.updater(OUT, noise), golden_optimizers.schedules(OUT)
