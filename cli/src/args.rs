@@ -35,6 +35,9 @@ pub enum Command {
     /// Look at jobs without running them
     #[command(subcommand)]
     Job(JobCommand),
+    /// Look at models: their layers, what they need, where their time goes
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// The ApplicationMaster's role; YARN starts it
     #[command(hide = true)]
     Am(AmArgs),
@@ -50,6 +53,17 @@ pub enum JobCommand {
     Show(Box<JobShowArgs>),
     /// Every key with its default and meaning, as a job file
     Defaults,
+}
+
+/// `ringspin model …`.
+#[derive(Subcommand, Debug)]
+pub enum ModelCommand {
+    /// The models that have a name
+    List(ModelListArgs),
+    /// Layers, output shapes, parameters, operations, and the memory that training needs
+    Show(Box<ModelArgs>),
+    /// Train (or only run) the model on made-up data here, and see where the time goes, layer by layer
+    Profile(Box<ProfileArgs>),
 }
 
 /// How results are written to stdout.
@@ -259,6 +273,50 @@ pub struct JobShowArgs {
     /// Format of the result on stdout
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
+}
+
+/// `ringspin model list`.
+#[derive(Args, Debug)]
+pub struct ModelListArgs {
+    /// Format of the result on stdout
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `ringspin model show`, and which model of the other commands.
+#[derive(Args, Debug)]
+pub struct ModelArgs {
+    /// A model's name, such as resnet50; without it the model of the job
+    pub model: Option<String>,
+    /// Shape of a record, channels last, such as 224x224x3 [default: what the model was published for]
+    #[arg(long, value_name = "SHAPE")]
+    pub shape: Option<String>,
+    /// Records of a micro-batch [default: 32]
+    #[arg(long, value_name = "N", default_value_t = 32, hide_default_value = true)]
+    pub batch: usize,
+    /// Threads [default: all cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// The job; -D model.classes=10 sets a parameter of the model
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Format of the result on stdout
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `ringspin model profile`.
+#[derive(Args, Debug)]
+pub struct ProfileArgs {
+    /// Which model
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// How long to measure
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    pub seconds: f64,
+    /// Forward alone, as in prediction
+    #[arg(long)]
+    pub inference: bool,
 }
 
 /// `ringspin am`.

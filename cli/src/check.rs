@@ -79,6 +79,7 @@ fn check_targets(job: &JobSpec, model: &Model, survey: &Survey) -> Result<(), Co
     };
     let fits = match model.targets() {
         TargetKind::Classes { .. } => survey.schema.target == formats::TargetKind::Class,
+        TargetKind::Binary { count, .. } => survey.schema.target != formats::TargetKind::None && count == 1,
         TargetKind::Values { count } => survey.schema.target == formats::TargetKind::Value && count == 1,
     };
     if fits {

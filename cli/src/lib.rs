@@ -27,6 +27,7 @@ mod follow;
 mod inspect;
 mod job_args;
 mod logs;
+mod model;
 mod progress;
 mod results;
 mod roles;
@@ -40,7 +41,7 @@ pub use ringspin_job as job;
 pub use ringspin_nn as nn;
 pub use ringspin_nn::Registry;
 
-use args::{Command, CommandLine, JobCommand};
+use args::{Command, CommandLine, JobCommand, ModelCommand};
 use clap::Parser;
 use exit::{CommandError, Exit};
 use std::io::IsTerminal;
@@ -120,6 +121,9 @@ impl App {
             Command::Doctor(args) => doctor::doctor(args, surroundings, &self.registry).await,
             Command::Job(JobCommand::Show(args)) => check::show(*args, &self.registry),
             Command::Job(JobCommand::Defaults) => check::defaults(&self.registry),
+            Command::Model(ModelCommand::List(args)) => model::list(&args, &self.registry),
+            Command::Model(ModelCommand::Show(args)) => model::show(&args, &self.registry),
+            Command::Model(ModelCommand::Profile(args)) => model::profile::run(&args, &self.registry),
             Command::Am(args) => roles::am(&args, surroundings).await,
             Command::Container(_) => Err(CommandError::internal("the worker has no client runtime")),
         }

@@ -76,8 +76,8 @@ pub fn build_model(registry: &Registry, job: &JobSpec, input: &[usize]) -> Resul
 /// How records of an input are read for a model.
 pub fn dataset_options(input: &InputSpec, model: &Model) -> DatasetOptions {
     let classes = match model.targets() {
-        TargetKind::Classes { count } => u32::try_from(count).ok(),
-        TargetKind::Values { .. } => None,
+        TargetKind::Classes { count, .. } => u32::try_from(count).ok(),
+        TargetKind::Values { .. } | TargetKind::Binary { .. } => None,
     };
     let normalisation = Normalisation { mean: input.mean.clone(), std: input.std.clone() };
     DatasetOptions { normalisation, classes, cache_bytes: input.cache_bytes }

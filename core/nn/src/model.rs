@@ -147,6 +147,17 @@ impl Model {
         self.parameters.last().map_or(0, |last| last.range.end)
     }
 
+    /// Numbers that an optimizer changes: parameters without statistics.
+    pub fn learned_count(&self) -> usize {
+        let learned = self.parameters.iter().filter(|parameter| parameter.kind == ParameterKind::Learned);
+        learned.map(|parameter| parameter.range.len()).sum()
+    }
+
+    /// Records that nobody measured, for profiles: numbers around 0.
+    pub fn made_up_inputs(&self, records: usize) -> Vec<f32> {
+        (0..records * self.input.elements()).map(|i| ((i * 7919) % 1999) as f32 / 999.5 - 1.0).collect()
+    }
+
     /// Draws the initial parameters: PyTorch's distributions, the same numbers for the same seed everywhere.
     pub fn initialize(&self, seed: u64) -> Vec<f32> {
         let mut numbers = vec![0.0; self.parameter_count()];

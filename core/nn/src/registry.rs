@@ -58,14 +58,22 @@ pub struct Entry<B: ?Sized> {
     name: String,
     doc: String,
     params: Vec<ParamDoc>,
+    input: Vec<usize>,
     build: Box<B>,
 }
 
 impl<B: ?Sized> Entry<B> {
     /// Documents the component: one line, and its parameters.
-    pub fn describe(&mut self, doc: &str, params: &[ParamDoc]) {
+    pub fn describe(&mut self, doc: &str, params: &[ParamDoc]) -> &mut Self {
         self.doc = doc.into();
         self.params.extend_from_slice(params);
+        self
+    }
+
+    /// Says which records a model was published for: their shape, channels last.
+    pub fn made_for(&mut self, input: &[usize]) -> &mut Self {
+        self.input = input.to_vec();
+        self
     }
 
     /// Name in job files.
@@ -81,6 +89,11 @@ impl<B: ?Sized> Entry<B> {
     /// Its parameters.
     pub fn params(&self) -> &[ParamDoc] {
         &self.params
+    }
+
+    /// The shape of the records that a model was published for, channels last; empty where it takes any.
+    pub fn input(&self) -> &[usize] {
+        &self.input
     }
 }
 
@@ -98,7 +111,13 @@ impl<B: ?Sized> Table<B> {
     /// Adds an entry; one of the same name is replaced.
     fn add(&mut self, name: &str, build: Box<B>) -> &mut Entry<B> {
         self.entries.retain(|entry| entry.name != name);
-        self.entries.push(Entry { name: name.into(), doc: String::new(), params: Vec::new(), build });
+        self.entries.push(Entry {
+            name: name.into(),
+            doc: String::new(),
+            params: Vec::new(),
+            input: Vec::new(),
+            build,
+        });
         self.entries.last_mut().expect("an entry was just added")
     }
 
@@ -184,18 +203,18 @@ impl Registry {
         r.schedule("constant", schedules::constant::build).describe(schedules::constant::DOC, schedules::constant::PARAMS);
         r.schedule("step", schedules::step::build).describe(schedules::step::DOC, schedules::step::PARAMS);
         r.schedule("polynomial", schedules::polynomial::build).describe(schedules::polynomial::DOC, schedules::polynomial::PARAMS);
-        r.model("lenet5", models::lenet5::build).describe(models::lenet5::DOC, models::lenet5::PARAMS);
-        r.model("autoencoder", models::autoencoder::build).describe(models::autoencoder::DOC, models::autoencoder::PARAMS);
-        r.model("vgg16", models::vgg::build_16).describe(models::vgg::DOC_16, models::vgg::PARAMS);
-        r.model("vgg19", models::vgg::build_19).describe(models::vgg::DOC_19, models::vgg::PARAMS);
-        r.model("resnet18", models::resnet::build_18).describe(models::resnet::DOC_18, models::resnet::PARAMS);
-        r.model("resnet50", models::resnet::build_50).describe(models::resnet::DOC_50, models::resnet::PARAMS);
-        r.model("resnet20", models::resnet::build_20).describe(models::resnet::DOC_20, models::resnet::PARAMS_20);
-        r.model("inception_v1", models::inception_v1::build).describe(models::inception_v1::DOC, models::inception_v1::PARAMS);
-        r.model("googlenet", models::inception_v1::build_norm).describe(models::inception_v1::DOC_NORM, models::inception_v1::PARAMS);
-        r.model("inception_v3", models::inception_v3::build).describe(models::inception_v3::DOC, models::inception_v3::PARAMS);
-        r.model("mobilenet_v1", models::mobilenet::build_v1).describe(models::mobilenet::DOC_V1, models::mobilenet::PARAMS_V1);
-        r.model("mobilenet_v2", models::mobilenet::build_v2).describe(models::mobilenet::DOC_V2, models::mobilenet::PARAMS_V2);
+        r.model("lenet5", models::lenet5::build).describe(models::lenet5::DOC, models::lenet5::PARAMS).made_for(&[28, 28, 1]);
+        r.model("autoencoder", models::autoencoder::build).describe(models::autoencoder::DOC, models::autoencoder::PARAMS).made_for(&[28, 28, 1]);
+        r.model("vgg16", models::vgg::build_16).describe(models::vgg::DOC_16, models::vgg::PARAMS).made_for(&[224, 224, 3]);
+        r.model("vgg19", models::vgg::build_19).describe(models::vgg::DOC_19, models::vgg::PARAMS).made_for(&[224, 224, 3]);
+        r.model("resnet18", models::resnet::build_18).describe(models::resnet::DOC_18, models::resnet::PARAMS).made_for(&[224, 224, 3]);
+        r.model("resnet50", models::resnet::build_50).describe(models::resnet::DOC_50, models::resnet::PARAMS).made_for(&[224, 224, 3]);
+        r.model("resnet20", models::resnet::build_20).describe(models::resnet::DOC_20, models::resnet::PARAMS_20).made_for(&[32, 32, 3]);
+        r.model("inception_v1", models::inception_v1::build).describe(models::inception_v1::DOC, models::inception_v1::PARAMS).made_for(&[224, 224, 3]);
+        r.model("googlenet", models::inception_v1::build_norm).describe(models::inception_v1::DOC_NORM, models::inception_v1::PARAMS).made_for(&[224, 224, 3]);
+        r.model("inception_v3", models::inception_v3::build).describe(models::inception_v3::DOC, models::inception_v3::PARAMS).made_for(&[299, 299, 3]);
+        r.model("mobilenet_v1", models::mobilenet::build_v1).describe(models::mobilenet::DOC_V1, models::mobilenet::PARAMS_V1).made_for(&[224, 224, 3]);
+        r.model("mobilenet_v2", models::mobilenet::build_v2).describe(models::mobilenet::DOC_V2, models::mobilenet::PARAMS_V2).made_for(&[224, 224, 3]);
         r.model("mlp", models::mlp::build).describe(models::mlp::DOC, models::mlp::PARAMS);
         r
     }

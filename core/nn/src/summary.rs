@@ -36,6 +36,12 @@ impl Model {
         text
     }
 
+    /// Bytes that prediction needs for micro-batches of `records` records on `threads` threads, parameters included.
+    pub fn inference_bytes(&self, records: usize, threads: usize) -> u64 {
+        let plan = Plan::new(self.graph(), self.input(), records.max(1), threads, Purpose::Inference);
+        4 * (plan.numbers(threads) + self.parameter_count()) as u64
+    }
+
     /// Bytes that training needs for micro-batches of `records` records on `threads` threads: parameters,
     /// gradients, and everything a [`crate::Workspace`] allocates. Optimizer state comes on top.
     pub fn memory_bytes(&self, records: usize, threads: usize) -> u64 {
