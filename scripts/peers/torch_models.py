@@ -528,17 +528,17 @@ class NeuMF(nn.Module):
 
 
 class WideDeep(nn.Module):
-    """Cheng et al. 2016: N x (deep columns, then wide columns) integers -> N logits.
+    """Cheng et al. 2016: N x columns integers -> N logits.
 
-    `deep` and `wide` hold how many values each column has. Deep columns are embedded with `width` numbers each (normal,
-    0.01) and go through `hidden` layers; wide columns, crosses among them, have one number a value (0).
+    `columns` says how many values each column has. The first `deep` of them are embedded with `width` numbers each
+    (normal, 0.01) and go through `hidden` layers; the wide side has one number for each value of every column (0).
     """
 
-    def __init__(self, deep, wide, width=16, hidden=(100, 50, 25)):
+    def __init__(self, columns, deep, width=16, hidden=(100, 50, 25)):
         super().__init__()
-        self.deep = nn.ModuleList([nn.Embedding(count, width) for count in deep])
-        self.wide = nn.ModuleList([nn.Embedding(count, 1) for count in wide])
-        sizes = [width * len(deep), *hidden]
+        self.deep = nn.ModuleList([nn.Embedding(count, width) for count in columns[:deep]])
+        self.wide = nn.ModuleList([nn.Embedding(count, 1) for count in columns])
+        sizes = [width * deep, *hidden]
         self.mlp = nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
         self.final = nn.Linear(sizes[-1], 1)
         for embedding in self.deep:
@@ -550,7 +550,7 @@ class WideDeep(nn.Module):
         deep = torch.cat([embed(columns[:, i]) for i, embed in enumerate(self.deep)], 1)
         for layer in self.mlp:
             deep = functional.relu(layer(deep))
-        wide = sum(embed(columns[:, len(self.deep) + i]) for i, embed in enumerate(self.wide))
+        wide = sum(embed(columns[:, i]) for i, embed in enumerate(self.wide))
         return (self.final(deep) + wide).squeeze(1)
 
 
@@ -670,7 +670,7 @@ MODELS = {
     "word_lm": WordLanguageModel,
 }
 # What a model without defaults is listed with: the columns of `scripts/prepare-data wide-deep`.
-LISTED_WITH = {"wide_deep": {"deep": (943, 1682, 7, 2, 21, 216), "wide": (943, 1682, 14, 147, 432, 4536)}}
+LISTED_WITH = {"wide_deep": {"columns": (943, 1682, 7, 2, 21, 216, 14, 147, 432, 4536), "deep": 6}}
 
 
 def parameter_count(model):
