@@ -15,18 +15,11 @@ import time
 
 import torch
 from torch import nn
+from torch_models import lenet5
 
 WARM_UP_STEPS = 5
 # Between two looks at the clock that all ranks must agree about.
 STEPS_A_TURN = 50
-
-
-def lenet5():
-    """The layers of `model.name = "lenet5"`."""
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 5), nn.Tanh(), nn.MaxPool2d(2), nn.Tanh(), nn.Conv2d(6, 12, 5), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(12 * 4 * 4, 100), nn.Tanh(), nn.Linear(100, 10),
-    )  # fmt: skip
 
 
 class Training:
