@@ -22,3 +22,74 @@ fn count(value: usize) -> Value {
     // Counts come from job files as i64 and are handed on unchanged.
     Value::Int(i64::try_from(value).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::golden::{json, noise};
+    use crate::{BatchView, Model, Registry, Shape, Targets, Team, Workspace};
+    use ringspin_job::{Component, ModelSpec};
+    use std::sync::Arc;
+
+    fn build(name: &str, shape: &[usize], classes: Option<usize>) -> Model {
+        let model = Component::new("model", name);
+        let model = classes.into_iter().fold(model, |model, classes| model.with("classes", classes));
+        let spec = ModelSpec { model, layers: Vec::new() };
+        let loss = Component::new("loss", "cross_entropy");
+        let built = Model::build(&Registry::standard(), &spec, &Shape::new(shape).unwrap(), &loss);
+        built.unwrap_or_else(|problems| panic!("{name}: {problems}"))
+    }
+
+    /// As `weights` of golden_models.py.
+    fn weights(model: &Model) -> Vec<f32> {
+        let mut named: Vec<_> = model.parameters().iter().collect();
+        named.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut params = vec![f32::NAN; model.parameter_count()];
+        for (seed, parameter) in (1000..).zip(named) {
+            let numbers = noise(seed, parameter.range.len());
+            let filter: usize = parameter.shape[1..].iter().product();
+            let to = &mut params[parameter.range.clone()];
+            for (to, number) in to.iter_mut().zip(numbers) {
+                *to = if parameter.shape.len() > 1 {
+                    number * (6.0 / filter as f64).sqrt() as f32
+                } else if parameter.name.ends_with("running_var") || parameter.name.ends_with("weight") {
+                    1.0 + number / 4.0
+                } else {
+                    number / 4.0
+                };
+            }
+        }
+        params
+    }
+
+    #[test]
+    fn models_answer_as_in_pytorch() {
+        let golden = json("models.json");
+        let number = |key: &str| golden[key].as_u64().unwrap() as usize;
+        let (classes, records) = (number("classes"), number("records"));
+        for (name, answer) in golden["answers"].as_object().unwrap() {
+            let shape: Vec<usize> = serde_json::from_value(answer["shape"].clone()).unwrap();
+            let model = Arc::new(build(name, &shape, Some(classes)));
+            let (params, inputs) = (weights(&model), noise(1, records * shape.iter().product::<usize>()));
+            let batch = BatchView { inputs: &inputs, targets: Targets::None, count: records };
+            let mut outputs = vec![f32::NAN; records * classes];
+            let mut workspace = Workspace::for_inference(model, Team::new(2).unwrap(), records);
+            workspace.forward(&batch, &params, Some(&mut outputs));
+            let expected: Vec<f64> = serde_json::from_value(answer["outputs"].clone()).unwrap();
+            let scale = expected.iter().fold(0.0f64, |scale, v| scale.max(v.abs()));
+            for (got, expected) in outputs.iter().zip(expected) {
+                let error = (f64::from(*got) - expected).abs();
+                assert!(error <= 2e-4 * scale, "{name}: {got} instead of {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn models_have_the_published_numbers_of_parameters() {
+        let registry = Registry::standard();
+        for (name, count) in json("models.json")["parameters"].as_object().unwrap() {
+            let entry = registry.models().entries().iter().find(|entry| entry.name() == name).unwrap();
+            let model = build(name, entry.input(), None);
+            assert_eq!(model.learned_count() as u64, count.as_u64().unwrap(), "{name}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ float64, so that the files hold the true values. Records are channels last, as t
 import json, math, pathlib, sys
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from safetensors.numpy import save_file
-import golden_losses, golden_optimizers
+import golden_losses, golden_models, golden_optimizers
 
 OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)
 
@@ -227,3 +227,4 @@ def branches():
 if __name__ == "__main__":
     layers(), golden_losses.losses(OUT, noise, spaced), lenet(), branches()
     golden_optimizers.optimizers(OUT, noise), golden_optimizers.updater(OUT, noise), golden_optimizers.schedules(OUT)
+    golden_models.models(OUT, noise)

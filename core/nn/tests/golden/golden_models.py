@@ -1,0 +1,43 @@
+"""What the named models answer in PyTorch, from weights that both sides make by name."""
+import json, math, pathlib, sys
+import numpy as np, torch
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[4] / "scripts/peers"))
+import torch_models  # noqa: E402
+
+CLASSES, RECORDS = 10, 2
+# Shape of a record, channels last; smaller than published where the model takes any size.
+IMAGES = {
+    "vgg16": (64, 64, 3), "vgg19": (32, 48, 3), "resnet18": (64, 96, 3), "resnet50": (64, 64, 3), "resnet20": (32, 32, 3),
+    "inception_v1": (224, 224, 3), "googlenet": (96, 64, 3), "inception_v3": (107, 91, 3), "mobilenet_v1": (64, 64, 3),
+    "mobilenet_v2": (64, 96, 3), "lenet5": (28, 28, 1),
+}
+
+
+def weights(model, noise):
+    """Numbers for every parameter and statistic: seeded by the place of its name among all names."""
+    named = sorted([*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if b.dim())])
+    for i, (name, array) in enumerate(named):
+        numbers = torch.from_numpy(noise(1000 + i, array.numel())).reshape(array.shape)
+        if array.dim() > 1:
+            numbers = numbers * math.sqrt(6 / (array.numel() / array.shape[0]))
+        elif name.endswith(("running_var", "weight")):
+            numbers = 1 + numbers / 4
+        else:
+            numbers = numbers / 4
+        with torch.no_grad():
+            array.copy_(numbers)
+
+
+def models(out, noise):
+    answers = {}
+    for name, shape in IMAGES.items():
+        model = torch_models.MODELS[name](classes=CLASSES).eval()
+        weights(model, noise)
+        x = torch.from_numpy(noise(1, RECORDS * math.prod(shape))).reshape(RECORDS, *shape).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            y = model.double()(x.double())
+        answers[name] = {"shape": shape, "outputs": y.reshape(-1).tolist()}
+    published = {name: count for name, count in torch_models.PARAMETERS.items()}
+    document = {"classes": CLASSES, "records": RECORDS, "answers": answers, "parameters": published}
+    (out / "models.json").write_text(json.dumps(document, indent=1) + "\n")
