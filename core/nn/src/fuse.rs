@@ -6,6 +6,7 @@ use crate::layer::{Backward, Forward, Layer, Needs, ParameterSpec, Sharded};
 use crate::layers::activation::Activation;
 use crate::layers::add::Add;
 use crate::layers::batch_norm::BatchNorm;
+use crate::layers::conv2d::Conv2d;
 use crate::layers::max_pool2d::MaxPool2d;
 use crate::shape::{Layout, Shape};
 use std::any::Any;
@@ -79,6 +80,15 @@ fn add_to_norm(mut graph: Graph) -> Graph {
     graph.without(&gone)
 }
 
+/// Whether the layer computes the activation itself from now on.
+fn absorbs(node: &mut Node, activation: &Activation) -> bool {
+    let layer: &mut dyn Any = &mut *node.layer;
+    if let Some(norm) = layer.downcast_mut::<BatchNorm>() {
+        return norm.absorb(activation);
+    }
+    layer.downcast_mut::<Conv2d>().is_some_and(|conv| conv.absorb(activation))
+}
+
 fn norm(node: &mut Node) -> Option<&mut BatchNorm> {
     let layer: &mut dyn Any = &mut *node.layer;
     layer.downcast_mut()
@@ -98,7 +108,7 @@ fn activate(mut graph: Graph) -> Graph {
         let activation: Box<dyn Any> = take(&mut graph.nodes[i]);
         let activation = *activation.downcast::<Activation>().expect("its type was just checked");
         let node = &mut graph.nodes[before];
-        let absorbed = norm(node).is_some_and(|norm| norm.absorb(&activation));
+        let absorbed = absorbs(node, &activation);
         if !absorbed && (node.layer.needs().output || node.layer.wide().is_some()) {
             graph.nodes[i].layer = Box::new(activation);
             continue;

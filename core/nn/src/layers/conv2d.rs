@@ -4,12 +4,15 @@
 //! x (H, W, C), W [K, C / groups, kh, kw], b [K], y (H', W', K).
 //! `dx` is the correlation of dy with the flipped weights, `dW` that of x with dy, `db = Σ dy`.
 //!
-//! Two kernels: [`Planar`] for few channels, on planar images, and [`Columns`] for the others, channels last.
+//! Two kernels: [`Planar`] for few filters, on planar images, a few records at a time, and [`Whole`] for the others,
+//! channels last, all records at once.
 
-use super::conv_columns::Columns;
+use super::activation::Activation;
 use super::conv_planar::Planar;
+use super::conv_whole::Whole;
 use super::window::Window;
-use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec};
+use crate::kernels::elementwise::Function;
+use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Wide};
 use crate::registry::ParamDoc;
 use crate::shape::{Image, Layout, Shape};
 use ringspin_job::ParamReader;
@@ -28,8 +31,8 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
     ParamDoc::new("bias", "true", "whether a learned number is added to each filter's output"),
 ];
 
-/// With fewer input channels a group than this, vectors along channels would idle.
-const FEW_CHANNELS: usize = 16;
+/// With fewer filters a group than this, vectors along filters would idle.
+const FEW_FILTERS: usize = 16;
 
 /// Weights of a filter: what is larger is a typing mistake.
 const MAX_FILTER: usize = 1 << 24;
@@ -95,31 +98,40 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
         let message = format!("a filter of {} × {} × {}", kernel[0], kernel[1], conv.group_inputs());
         return Err(Misfit(format!("{message} has more than {MAX_FILTER} weights")));
     }
-    if conv.group_inputs() < FEW_CHANNELS {
-        let kernel = Planar::new(conv)?;
-        Ok(Box::new(Conv2d { conv, shape, kernel, layout: Layout::Planar }))
+    let kernel = if conv.group_outputs() < FEW_FILTERS {
+        Kernel::Planar(Planar::new(conv)?)
     } else {
-        Ok(Box::new(Conv2d { conv, shape, kernel: Columns::new(conv), layout: Layout::ChannelsLast }))
+        Kernel::Whole(Whole::new(&conv))
+    };
+    Ok(Box::new(Conv2d { conv, shape, kernel }))
+}
+
+/// How a convolution is computed.
+enum Kernel {
+    Planar(Planar),
+    Whole(Whole),
+}
+
+pub(crate) struct Conv2d {
+    conv: Conv,
+    shape: Shape,
+    kernel: Kernel,
+}
+
+impl Conv2d {
+    /// Takes in an activation that follows; `false` when it can not.
+    pub(crate) fn absorb(&mut self, activation: &Activation) -> bool {
+        match &mut self.kernel {
+            Kernel::Whole(whole) if !whole.rectify => {
+                whole.rectify = activation.function == Function::Relu;
+                whole.rectify
+            }
+            _ => false,
+        }
     }
 }
 
-/// The part of a convolution that differs between kernels.
-pub(super) trait ConvKernel: Send + Sync + 'static {
-    fn scratch(&self, records: usize) -> usize;
-    fn packed(&self) -> usize;
-    fn pack(&self, weights: &[f32], packed: &mut [f32]);
-    fn forward(&self, pass: Forward<'_>);
-    fn backward(&self, pass: Backward<'_>);
-}
-
-struct Conv2d<K> {
-    conv: Conv,
-    shape: Shape,
-    kernel: K,
-    layout: Layout,
-}
-
-impl<K: ConvKernel> Layer for Conv2d<K> {
+impl Layer for Conv2d {
     fn output(&self) -> &Shape {
         &self.shape
     }
@@ -139,31 +151,60 @@ impl<K: ConvKernel> Layer for Conv2d<K> {
     }
 
     fn wants(&self, _: Layout) -> Layout {
-        self.layout
+        match self.kernel {
+            Kernel::Planar(_) => Layout::Planar,
+            Kernel::Whole(_) => Layout::ChannelsLast,
+        }
     }
 
     fn needs(&self) -> Needs {
-        Needs { input: true, output: false }
+        let output = matches!(&self.kernel, Kernel::Whole(whole) if whole.rectify);
+        Needs { input: true, output }
+    }
+
+    fn adds(&self) -> bool {
+        matches!(self.kernel, Kernel::Whole(_))
     }
 
     fn scratch(&self, records: usize) -> usize {
-        self.kernel.scratch(records)
+        match &self.kernel {
+            Kernel::Planar(planar) => planar.scratch(records),
+            Kernel::Whole(_) => 0,
+        }
     }
 
     fn packed(&self) -> usize {
-        self.kernel.packed()
+        match &self.kernel {
+            Kernel::Planar(planar) => planar.packed(),
+            Kernel::Whole(_) => 0,
+        }
     }
 
     fn pack(&self, params: &[f32], packed: &mut [f32]) {
-        self.kernel.pack(&params[..self.conv.weights()], packed);
+        if let Kernel::Planar(planar) = &self.kernel {
+            planar.pack(&params[..self.conv.weights()], packed);
+        }
     }
 
     fn forward(&self, pass: Forward<'_>) {
-        self.kernel.forward(pass);
+        match &self.kernel {
+            Kernel::Planar(planar) => planar.forward(pass),
+            Kernel::Whole(_) => unreachable!("the kernel takes all records at once"),
+        }
     }
 
     fn backward(&self, pass: Backward<'_>) {
-        self.kernel.backward(pass);
+        match &self.kernel {
+            Kernel::Planar(planar) => planar.backward(pass),
+            Kernel::Whole(_) => unreachable!("the kernel takes all records at once"),
+        }
+    }
+
+    fn wide(&self) -> Option<&dyn Wide> {
+        match &self.kernel {
+            Kernel::Planar(_) => None,
+            Kernel::Whole(whole) => Some(whole),
+        }
     }
 }
 

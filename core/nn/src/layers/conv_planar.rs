@@ -7,7 +7,7 @@
 //! offset. Backward-data runs the same kernel on dy with the weights transposed, then adds the shifted planes
 //! up; backward-weights correlates dy with the copies of all records of the call.
 
-use super::conv2d::{Conv, ConvKernel};
+use super::conv2d::Conv;
 use crate::kernels::Isa;
 use crate::kernels::correlate::{Correlate, CorrelateWeights, add_row_sums, correlate, correlate_weights};
 use crate::kernels::lanes::LANES;
@@ -258,17 +258,17 @@ fn add_strided(from: &[f32], stride: usize, to: &mut [f32]) {
     }
 }
 
-impl ConvKernel for Planar {
-    fn scratch(&self, records: usize) -> usize {
+impl Planar {
+    pub(super) fn scratch(&self, records: usize) -> usize {
         (self.padded() + self.shifted()).max(records * self.shifted()) + 2 * LANES
     }
 
-    fn packed(&self) -> usize {
+    pub(super) fn packed(&self) -> usize {
         self.conv.weights()
     }
 
     /// `packed[group][phase][c, j][i, k] = weights[group, k][c][i][j]`, i over the kernel rows of the phase.
-    fn pack(&self, weights: &[f32], packed: &mut [f32]) {
+    pub(super) fn pack(&self, weights: &[f32], packed: &mut [f32]) {
         let (conv, [kh, kw]) = (&self.conv, self.conv.window.kernel);
         let size = conv.group_outputs() * conv.filter();
         for (weights, packed) in weights.chunks_exact(size).zip(packed.chunks_exact_mut(size)) {
@@ -284,13 +284,13 @@ impl ConvKernel for Planar {
         }
     }
 
-    fn forward(&self, mut pass: Forward<'_>) {
+    pub(super) fn forward(&self, mut pass: Forward<'_>) {
         for group in 0..self.conv.groups {
             self.forward_group(pass.context.isa, group, &mut pass);
         }
     }
 
-    fn backward(&self, mut pass: Backward<'_>) {
+    pub(super) fn backward(&self, mut pass: Backward<'_>) {
         for group in 0..self.conv.groups {
             self.data_group(pass.context.isa, group, &mut pass);
             self.weights_group(pass.context.isa, group, &mut pass);

@@ -128,7 +128,15 @@ def layers():
         (2, [5, 6, 16], {"out_channels": 5, "kernel_size": 3, "padding": 1}),
         (1, [7, 5, 17], {"out_channels": 3, "kernel_size": [2, 3], "stride": 2, "padding": [1, 1], "dilation": [2, 1]}),
         (2, [4, 4, 32], {"out_channels": 6, "kernel_size": 2, "groups": 2}),
-        (2, [4, 5, 20], {"out_channels": 8, "kernel_size": 1, "bias": False})])
+        (2, [4, 5, 20], {"out_channels": 8, "kernel_size": 1, "bias": False}),
+        (2, [5, 6, 16], {"out_channels": 20, "kernel_size": 3, "padding": 1}),
+        (3, [9, 8, 3], {"out_channels": 17, "kernel_size": [5, 4], "stride": 2, "padding": [2, 1]}),
+        (1, [7, 5, 17], {"out_channels": 33, "kernel_size": [2, 3], "stride": [1, 2], "padding": 1, "dilation": [2, 1]}),
+        (2, [4, 4, 32], {"out_channels": 32, "kernel_size": 2, "groups": 2}),
+        (2, [4, 5, 20], {"out_channels": 40, "kernel_size": 1, "bias": False}),
+        (2, [5, 5, 18], {"out_channels": 16, "kernel_size": 1, "stride": 2}),
+        (2, [9, 9, 2], {"out_channels": 16, "kernel_size": 2, "stride": 4}),
+        (5, [1, 1, 19], {"out_channels": 16, "kernel_size": 3, "padding": 1})])
     spans = [
         (2, [6, 7, 3], {"kernel_size": 2}), (1, [7, 5, 1], {"kernel_size": [3, 2], "stride": [2, 1]}),
         (2, [8, 8, 2], {"kernel_size": 2, "stride": 2}), (2, [9, 40, 2], {"kernel_size": 2}),

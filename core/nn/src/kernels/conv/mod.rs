@@ -1,0 +1,339 @@
+//! Convolutions of a whole micro-batch, channels last, on all threads of a team.
+//!
+//! | module | filters | passes |
+//! |---|---|---|
+//! | [`correlation`] | of any size, stride, padding, dilation and groups: direct | forward, backward-data |
+//! | [`pointwise`] | of one pixel: a matrix product on the image as it lies | forward, backward-data |
+//! | [`gradient`] | any: outer products, direct | backward-weights |
+//!
+//! Each pass is planned once for its sizes ([`Forward`], [`BackwardData`], [`BackwardWeights`]), says how much scratch
+//! it needs, and cuts its work into tasks that depend on sizes only. No sum is divided between tasks: **the bits of a
+//! result depend neither on the threads nor on the CPU.** Weights are packed once a step.
+//!
+//! Refuses to: allocate in a pass, choose threads, know layers.
+
+mod correlation;
+mod gather;
+mod gradient;
+mod pointwise;
+mod size;
+mod statistics;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod weights;
+
+use super::Isa;
+use crate::team::Team;
+use correlation::{Correlation, Job};
+pub use gather::Prologue;
+use gradient::{Gradient, GradientJob};
+use pointwise::Pointwise;
+pub use size::ConvSize;
+use std::marker::PhantomData;
+
+/// What a result begins with.
+#[derive(Clone, Copy, Debug)]
+pub enum Begin<'a> {
+    /// Nothing: what is there is overwritten.
+    Zero,
+    /// A number for each output channel.
+    Bias(&'a [f32]),
+    /// What is there: the pass adds to it.
+    Present,
+}
+
+/// Arguments of [`Forward::run`].
+pub struct ForwardArgs<'a> {
+    /// Images.
+    pub records: usize,
+    /// `[records, H, W, C]`
+    pub x: &'a [f32],
+    /// As [`Forward::pack`] wrote them.
+    pub weights: &'a [f32],
+    /// `[records, OH, OW, K]`
+    pub y: &'a mut [f32],
+    /// What y begins with.
+    pub begin: Begin<'a>,
+    /// Whether negative results become 0.
+    pub relu: bool,
+    /// What happens to x as it is read.
+    pub prologue: Option<Prologue<'a>>,
+    /// Gets the sums of each channel of y, then the sums of squares: `[2, K]`.
+    pub sums: Option<&'a mut [f32]>,
+}
+
+/// Arguments of [`BackwardData::run`].
+pub struct BackwardDataArgs<'a> {
+    /// Images.
+    pub records: usize,
+    /// `[records, OH, OW, K]`
+    pub dy: &'a [f32],
+    /// As [`BackwardData::pack`] wrote them.
+    pub weights: &'a [f32],
+    /// `[records, H, W, C]`
+    pub dx: &'a mut [f32],
+    /// Whether to add to what is in dx.
+    pub add: bool,
+}
+
+/// Arguments of [`BackwardWeights::run`].
+pub struct BackwardWeightsArgs<'a> {
+    /// Images.
+    pub records: usize,
+    /// `[records, H, W, C]`
+    pub x: &'a [f32],
+    /// `[records, OH, OW, K]`
+    pub dy: &'a [f32],
+    /// What happens to x as it is read.
+    pub prologue: Option<Prologue<'a>>,
+    /// `[K, C / groups, kh, kw]`
+    pub dweights: &'a mut [f32],
+    /// `[K]`
+    pub dbias: Option<&'a mut [f32]>,
+    /// Whether to add to what is in both.
+    pub add: bool,
+}
+
+/// The planned forward pass of a convolution.
+#[derive(Debug)]
+pub struct Forward {
+    size: ConvSize,
+    how: Correlating,
+}
+
+/// The planned backward-data of a convolution.
+#[derive(Debug)]
+pub struct BackwardData {
+    size: ConvSize,
+    how: Correlating,
+}
+
+/// The planned backward-weights of a convolution.
+#[derive(Debug)]
+pub struct BackwardWeights {
+    size: ConvSize,
+    how: Gradient,
+}
+
+/// How forward and backward-data are done.
+#[derive(Debug)]
+enum Correlating {
+    Direct(Correlation),
+    Pointwise(Pointwise),
+}
+
+impl Correlating {
+    fn packed(&self) -> usize {
+        match self {
+            Correlating::Direct(direct) => direct.packed(),
+            Correlating::Pointwise(pointwise) => pointwise.packed(),
+        }
+    }
+
+    fn pack(&self, team: &mut Team, weights: &[f32], packed: &mut [f32]) {
+        match self {
+            Correlating::Direct(direct) => direct.pack(team, weights, packed),
+            Correlating::Pointwise(pointwise) => pointwise.pack(team, weights, packed),
+        }
+    }
+
+    fn scratch(&self, records: usize, threads: usize) -> usize {
+        match self {
+            Correlating::Direct(direct) => direct.scratch(records, threads),
+            Correlating::Pointwise(pointwise) => pointwise.scratch(records, threads),
+        }
+    }
+
+    fn parts(&self, records: usize) -> usize {
+        match self {
+            Correlating::Direct(direct) => direct.parts(records),
+            Correlating::Pointwise(pointwise) => pointwise.parts(records),
+        }
+    }
+
+    fn run(&self, team: &mut Team, isa: Isa, job: &Job<'_>, scratch: &mut [f32]) {
+        match self {
+            Correlating::Direct(direct) => direct.run(team, isa, job, scratch),
+            Correlating::Pointwise(pointwise) => pointwise.run(team, isa, job, scratch),
+        }
+    }
+}
+
+impl Forward {
+    /// Plans the pass.
+    pub fn plan(size: &ConvSize) -> Forward {
+        let how = if size.pointwise() {
+            Correlating::Pointwise(Pointwise::forward(size))
+        } else {
+            Correlating::Direct(Correlation::forward(size))
+        };
+        Forward { size: *size, how }
+    }
+
+    /// Numbers of the packed weights.
+    pub fn packed(&self) -> usize {
+        self.how.packed()
+    }
+
+    /// Packs weights, `[K, C / groups, kh, kw]`.
+    pub fn pack(&self, team: &mut Team, weights: &[f32], packed: &mut [f32]) {
+        assert_eq!(weights.len(), self.size.weights_len(), "weights are [K, C / groups, kh, kw]");
+        self.how.pack(team, weights, &mut packed[..self.how.packed()]);
+    }
+
+    /// Numbers of scratch for at most `records` images on `threads` threads.
+    pub fn scratch(&self, records: usize, threads: usize) -> usize {
+        let most = |most, records| self.scratch_of(records, threads).max(most);
+        (1..=records).fold(0, most)
+    }
+
+    fn scratch_of(&self, records: usize, threads: usize) -> usize {
+        self.how.scratch(records, threads) + self.how.parts(records) * 2 * self.size.output[2]
+    }
+
+    /// Computes y.
+    ///
+    /// # Panics
+    /// When a slice has not the size it should have.
+    pub fn run(&self, team: &mut Team, isa: Isa, args: ForwardArgs<'_>, scratch: &mut [f32]) {
+        let (size, records) = (&self.size, args.records);
+        assert_eq!(args.x.len(), records * size.input_len(), "x is [records, H, W, C]");
+        assert_eq!(args.y.len(), records * size.output_len(), "y is [records, OH, OW, K]");
+        let (scratch, rest) = scratch.split_at_mut(self.how.scratch(records, team.threads()));
+        let partials = args.sums.as_ref().map(|_| &mut rest[..self.how.parts(records) * 2 * size.output[2]]);
+        let mut partials = partials;
+        let job = Job {
+            records,
+            from: args.x,
+            weights: &args.weights[..self.how.packed()],
+            to: Target::new(args.y),
+            prologue: args.prologue,
+            begin: args.begin,
+            relu: args.relu,
+            partials: partials.as_deref_mut().map(Target::new),
+        };
+        self.how.run(team, isa, &job, scratch);
+        if let (Some(sums), Some(partials)) = (args.sums, partials) {
+            statistics::total(partials, &mut sums[..2 * size.output[2]]);
+        }
+    }
+}
+
+impl BackwardData {
+    /// Plans the pass.
+    pub fn plan(size: &ConvSize) -> BackwardData {
+        let how = if size.pointwise() && size.stride == [1; 2] {
+            Correlating::Pointwise(Pointwise::backward(size))
+        } else {
+            Correlating::Direct(Correlation::backward(size))
+        };
+        BackwardData { size: *size, how }
+    }
+
+    /// Numbers of the packed weights.
+    pub fn packed(&self) -> usize {
+        self.how.packed()
+    }
+
+    /// Packs weights, `[K, C / groups, kh, kw]`.
+    pub fn pack(&self, team: &mut Team, weights: &[f32], packed: &mut [f32]) {
+        assert_eq!(weights.len(), self.size.weights_len(), "weights are [K, C / groups, kh, kw]");
+        self.how.pack(team, weights, &mut packed[..self.how.packed()]);
+    }
+
+    /// Numbers of scratch for at most `records` images on `threads` threads.
+    pub fn scratch(&self, records: usize, threads: usize) -> usize {
+        let most = |most, records| self.how.scratch(records, threads).max(most);
+        (1..=records).fold(0, most)
+    }
+
+    /// Computes dx.
+    ///
+    /// # Panics
+    /// When a slice has not the size it should have.
+    pub fn run(&self, team: &mut Team, isa: Isa, args: BackwardDataArgs<'_>, scratch: &mut [f32]) {
+        let (size, records) = (&self.size, args.records);
+        assert_eq!(args.dx.len(), records * size.input_len(), "dx is [records, H, W, C]");
+        assert_eq!(args.dy.len(), records * size.output_len(), "dy is [records, OH, OW, K]");
+        let job = Job {
+            records,
+            from: args.dy,
+            weights: &args.weights[..self.how.packed()],
+            to: Target::new(args.dx),
+            prologue: None,
+            begin: if args.add { Begin::Present } else { Begin::Zero },
+            relu: false,
+            partials: None,
+        };
+        self.how.run(team, isa, &job, scratch);
+    }
+}
+
+impl BackwardWeights {
+    /// Plans the pass.
+    pub fn plan(size: &ConvSize) -> BackwardWeights {
+        BackwardWeights { size: *size, how: Gradient::new(size) }
+    }
+
+    /// Numbers of scratch for at most `records` images on `threads` threads.
+    pub fn scratch(&self, records: usize, _threads: usize) -> usize {
+        (1..=records).map(|records| self.how.scratch(records)).max().unwrap_or(0)
+    }
+
+    /// Computes the gradients of weights and bias.
+    ///
+    /// # Panics
+    /// When a slice has not the size it should have.
+    pub fn run(&self, team: &mut Team, isa: Isa, args: BackwardWeightsArgs<'_>, scratch: &mut [f32]) {
+        let (size, records) = (&self.size, args.records);
+        assert_eq!(args.x.len(), records * size.input_len(), "x is [records, H, W, C]");
+        assert_eq!(args.dy.len(), records * size.output_len(), "dy is [records, OH, OW, K]");
+        assert_eq!(args.dweights.len(), size.weights_len(), "the gradient is [K, C / groups, kh, kw]");
+        let job = GradientJob {
+            records,
+            x: args.x,
+            dy: args.dy,
+            prologue: args.prologue,
+            dweights: args.dweights,
+            dbias: args.dbias,
+            add: args.add,
+        };
+        self.how.run(team, isa, job, scratch);
+    }
+}
+
+/// A borrowed buffer of which tasks write parts at the same time, interleaved: pixels are shared, channels are not.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    start: *mut f32,
+    len: usize,
+    buffer: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: what lies behind is used by unsafe functions only, whose callers promise not to overlap.
+unsafe impl Send for Target<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Target<'_> {}
+
+impl<'a> Target<'a> {
+    fn new(buffer: &'a mut [f32]) -> Self {
+        Target { start: buffer.as_mut_ptr(), len: buffer.len(), buffer: PhantomData }
+    }
+
+    /// Where number `offset` lies.
+    fn at(&self, offset: usize) -> *mut f32 {
+        assert!(offset <= self.len, "the place lies within the buffer");
+        self.start.wrapping_add(offset)
+    }
+
+    /// A part that nobody else reads or writes.
+    ///
+    /// # Safety
+    /// Nobody else uses the part while the slice lives.
+    unsafe fn write(&self, offset: usize, len: usize) -> &'a mut [f32] {
+        assert!(offset <= self.len && len <= self.len - offset, "the part lies within the buffer");
+        // SAFETY: within the buffer, which is borrowed for 'a; the caller vouches for the rest.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(offset), len) }
+    }
+}

@@ -1,0 +1,288 @@
+//! Every pass against a plain one in double precision, on every CPU and any number of threads.
+
+use super::*;
+use proptest::prelude::*;
+
+pub(super) fn numbers(count: usize, seed: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 37 + seed * 17 + i / 7) % 31) as f32 * 0.25 - 3.5).collect()
+}
+
+/// Everything a convolution can be asked for.
+#[derive(Clone, Debug)]
+struct Case {
+    size: ConvSize,
+    records: usize,
+    add: bool,
+    bias: bool,
+    relu: bool,
+    prologue: bool,
+}
+
+/// Calls `visit(x, w, y)` with the places of every product of the convolution.
+fn products(size: &ConvSize, records: usize, mut visit: impl FnMut(usize, usize, usize)) {
+    let ([h, w, c], [oh, ow, k]) = (size.input, size.output);
+    let (inputs, outputs) = (c / size.groups, k / size.groups);
+    for n in 0..records {
+        for (y, x) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
+            for (i, j) in (0..size.kernel[0]).flat_map(|i| (0..size.kernel[1]).map(move |j| (i, j))) {
+                let row = (y * size.stride[0] + i * size.dilation[0]).checked_sub(size.padding[0]);
+                let column = (x * size.stride[1] + j * size.dilation[1]).checked_sub(size.padding[1]);
+                let (Some(row), Some(column)) = (row, column) else { continue };
+                if row >= h || column >= w {
+                    continue;
+                }
+                for (o, ci) in (0..k).flat_map(|o| (0..inputs).map(move |ci| (o, ci))) {
+                    let input = ((n * h + row) * w + column) * c + o / outputs * inputs + ci;
+                    let tap = ((o * inputs + ci) * size.kernel[0] + i) * size.kernel[1] + j;
+                    visit(input, tap, ((n * oh + y) * ow + x) * k + o);
+                }
+            }
+        }
+    }
+}
+
+struct Data {
+    x: Vec<f32>,
+    weights: Vec<f32>,
+    dy: Vec<f32>,
+    bias: Vec<f32>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+}
+
+impl Case {
+    fn data(&self) -> Data {
+        let (size, records) = (&self.size, self.records);
+        Data {
+            x: numbers(records * size.input_len(), 1),
+            weights: numbers(size.weights_len(), 2),
+            dy: numbers(records * size.output_len(), 3),
+            bias: numbers(size.output[2], 4),
+            scale: numbers(size.input[2], 5),
+            shift: numbers(size.input[2], 6),
+        }
+    }
+
+    /// x as the convolution sees it.
+    fn seen(&self, data: &Data) -> Vec<f64> {
+        let channels = self.size.input[2];
+        let see = |(i, x): (usize, &f32)| {
+            let y = x.mul_add(data.scale[i % channels], data.shift[i % channels]).max(0.0);
+            f64::from(if self.prologue { y } else { *x })
+        };
+        data.x.iter().enumerate().map(see).collect()
+    }
+
+    fn prologue<'a>(&self, data: &'a Data) -> Option<Prologue<'a>> {
+        self.prologue.then_some(Prologue { scale: &data.scale, shift: &data.shift, relu: true })
+    }
+}
+
+/// What a pass writes starts with this where it adds.
+const THERE: f32 = 0.5;
+
+fn close(what: &str, got: &[f32], expected: &[f64], scale: &[f64]) -> Result<(), TestCaseError> {
+    for (i, (got, (expected, scale))) in got.iter().zip(expected.iter().zip(scale)).enumerate() {
+        let off = (f64::from(*got) - expected).abs();
+        prop_assert!(off <= 2e-5 * (1.0 + scale), "{} {}: {} {}", what, i, got, expected);
+    }
+    Ok(())
+}
+
+/// The bits of `run` on every CPU and for 1, 2 and 3 threads, which must be the same.
+fn everywhere(what: &str, run: impl Fn(&mut Team, Isa) -> Vec<f32>) -> Result<Vec<f32>, TestCaseError> {
+    let mut first: Option<Vec<f32>> = None;
+    for isa in Isa::available() {
+        for threads in 1..=3 {
+            if threads > 1 && isa != Isa::best() {
+                continue;
+            }
+            let got = run(&mut Team::new(threads).expect("threads"), isa);
+            let expected = first.get_or_insert_with(|| got.clone());
+            let same = got.iter().zip(expected.iter()).all(|(a, b)| a.to_bits() == b.to_bits());
+            prop_assert!(same, "{} on {} with {} threads", what, isa, threads);
+        }
+    }
+    Ok(first.unwrap_or_default())
+}
+
+fn check_forward(case: &Case) -> Result<(), TestCaseError> {
+    let (size, records, data) = (&case.size, case.records, case.data());
+    let (k, seen) = (size.output[2], case.seen(&data));
+    let y_len = records * size.output_len();
+    let y = everywhere("forward", |team, isa| {
+        let pass = Forward::plan(size);
+        let mut packed = vec![f32::NAN; pass.packed()];
+        pass.pack(team, &data.weights, &mut packed);
+        let mut scratch = vec![f32::NAN; pass.scratch(records, team.threads())];
+        let mut y = vec![if case.add { THERE } else { f32::NAN }; y_len];
+        let mut sums = vec![f32::NAN; 2 * k];
+        let begin = match (case.add, case.bias) {
+            (true, _) => Begin::Present,
+            (false, true) => Begin::Bias(&data.bias),
+            (false, false) => Begin::Zero,
+        };
+        let args = ForwardArgs {
+            records,
+            x: &data.x,
+            weights: &packed,
+            y: &mut y,
+            begin,
+            relu: case.relu,
+            prologue: case.prologue(&data),
+            sums: Some(&mut sums),
+        };
+        pass.run(team, isa, args, &mut scratch);
+        y.extend(sums);
+        y
+    })?;
+    let start = |i: usize| match (case.add, case.bias) {
+        (true, _) => f64::from(THERE),
+        (false, true) => f64::from(data.bias[i % k]),
+        (false, false) => 0.0,
+    };
+    let mut expected: Vec<f64> = (0..y_len).map(start).collect();
+    let mut scale = vec![0.0; y_len];
+    products(size, records, |x, w, y| {
+        let product = seen[x] * f64::from(data.weights[w]);
+        expected[y] += product;
+        scale[y] += product.abs();
+    });
+    if case.relu {
+        expected.iter_mut().for_each(|y| *y = y.max(0.0));
+    }
+    close("y", &y[..y_len], &expected, &scale)?;
+    let mut sums = vec![0.0; 2 * k];
+    let mut sums_scale = vec![0.0; 2 * k];
+    for (i, y) in y[..y_len].iter().map(|y| f64::from(*y)).enumerate() {
+        for (at, value) in [(i % k, y), (k + i % k, y * y)] {
+            sums[at] += value;
+            sums_scale[at] += value.abs();
+        }
+    }
+    close("sums", &y[y_len..], &sums, &sums_scale)
+}
+
+fn check_backward_data(case: &Case) -> Result<(), TestCaseError> {
+    let (size, records, data) = (&case.size, case.records, case.data());
+    let x_len = records * size.input_len();
+    let dx = everywhere("backward-data", |team, isa| {
+        let pass = BackwardData::plan(size);
+        let mut packed = vec![f32::NAN; pass.packed()];
+        pass.pack(team, &data.weights, &mut packed);
+        let mut scratch = vec![f32::NAN; pass.scratch(records, team.threads())];
+        let mut dx = vec![if case.add { THERE } else { f32::NAN }; x_len];
+        let args = BackwardDataArgs { records, dy: &data.dy, weights: &packed, dx: &mut dx, add: case.add };
+        pass.run(team, isa, args, &mut scratch);
+        dx
+    })?;
+    let mut expected = vec![if case.add { f64::from(THERE) } else { 0.0 }; x_len];
+    let mut scale = vec![0.0; x_len];
+    products(size, records, |x, w, y| {
+        let product = f64::from(data.dy[y]) * f64::from(data.weights[w]);
+        expected[x] += product;
+        scale[x] += product.abs();
+    });
+    close("dx", &dx, &expected, &scale)
+}
+
+fn check_backward_weights(case: &Case) -> Result<(), TestCaseError> {
+    let (size, records, data) = (&case.size, case.records, case.data());
+    let (k, seen, len) = (size.output[2], case.seen(&data), size.weights_len());
+    let begin = if case.add { THERE } else { f32::NAN };
+    let got = everywhere("backward-weights", |team, isa| {
+        let pass = BackwardWeights::plan(size);
+        let mut scratch = vec![f32::NAN; pass.scratch(records, team.threads())];
+        let (mut dweights, mut dbias) = (vec![begin; len], vec![begin; k]);
+        let args = BackwardWeightsArgs {
+            records,
+            x: &data.x,
+            dy: &data.dy,
+            prologue: case.prologue(&data),
+            dweights: &mut dweights,
+            dbias: case.bias.then_some(&mut dbias[..]),
+            add: case.add,
+        };
+        pass.run(team, isa, args, &mut scratch);
+        if case.bias {
+            dweights.extend(dbias);
+        }
+        dweights
+    })?;
+    let mut expected = vec![if case.add { f64::from(THERE) } else { 0.0 }; len + k];
+    let mut scale = vec![0.0; len + k];
+    products(size, records, |x, w, y| {
+        let product = f64::from(data.dy[y]) * seen[x];
+        expected[w] += product;
+        scale[w] += product.abs();
+    });
+    for (i, dy) in data.dy.iter().enumerate() {
+        expected[len + i % k] += f64::from(*dy);
+        scale[len + i % k] += f64::from(dy.abs());
+    }
+    close("dweights", &got, &expected, &scale)
+}
+
+/// Sizes on both sides of the borders of vectors, panels, tiles and blocks.
+fn cases() -> impl Strategy<Value = Case> {
+    let image = (1usize..20, 1usize..20, 1usize..4);
+    let channels = (1usize..70, 1usize..70, prop_oneof![3 => Just(1usize), 1 => Just(2usize)]);
+    let window =
+        ([1usize..6, 1usize..6], [1usize..4, 1usize..4], [0usize..4, 0usize..4], [1usize..3, 1usize..3]);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (image, channels, window, flags).prop_filter_map("the window fits", |(image, channels, window, flags)| {
+        let ((h, w, records), (inputs, outputs, groups)) = (image, channels);
+        let (kernel, stride, padding, dilation) = window;
+        let pixels = |axis: usize, size: usize| {
+            let span = (kernel[axis] - 1) * dilation[axis] + 1;
+            Some((size + 2 * padding[axis]).checked_sub(span)? / stride[axis] + 1)
+        };
+        let size = ConvSize {
+            input: [h, w, inputs * groups],
+            output: [pixels(0, h)?, pixels(1, w)?, outputs * groups],
+            kernel,
+            stride,
+            padding,
+            dilation,
+            groups,
+        };
+        let (add, bias, relu, prologue) = flags;
+        Some(Case { size, records, add, bias, relu, prologue })
+    })
+}
+
+/// The same for filters of one pixel.
+fn pointwise_cases() -> impl Strategy<Value = Case> {
+    cases().prop_filter_map("no padding is needed", |mut case| {
+        let pixels = |axis: usize| (case.size.input[axis] - 1) / case.size.stride[axis] + 1;
+        case.size.output = [pixels(0), pixels(1), case.size.output[2]];
+        (case.size.kernel, case.size.padding, case.size.dilation) = ([1; 2], [0; 2], [1; 2]);
+        Some(case)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn forward_is_right_and_the_same_everywhere(case in cases()) {
+        check_forward(&case)?;
+    }
+
+    #[test]
+    fn backward_data_is_right_and_the_same_everywhere(case in cases()) {
+        check_backward_data(&case)?;
+    }
+
+    #[test]
+    fn backward_weights_is_right_and_the_same_everywhere(case in cases()) {
+        check_backward_weights(&case)?;
+    }
+
+    #[test]
+    fn filters_of_one_pixel_are_right_and_the_same_everywhere(case in pointwise_cases()) {
+        check_forward(&case)?;
+        check_backward_data(&case)?;
+        check_backward_weights(&case)?;
+    }
+}

@@ -1,0 +1,423 @@
+//! The inner loops of convolutions and of their relatives: tiles of sums that stay in registers.
+//!
+//! [`RowBand`] multiplies rows of numbers that lie where they lie (pixels of an image) with a packed panel of
+//! weights; [`OuterBand`] adds up outer products over pixels. Both broadcast a number of one side and multiply it
+//! with one or two vectors of the other: 14 × 2 sums where the register file has room (fourteen pixels × 32 output
+//! channels), 6 × 1 where it has not.
+//!
+//! **A sum is one chain of fused multiply-adds in the order of the inner dimension**, from what it starts with
+//! (zero, a bias, or what is in memory) on. To stop, store it and go on later changes nothing, and neither does
+//! the height of a tile: how the work is cut never shows in the bits.
+
+use super::super::lanes::{LANES, Lanes};
+use super::super::{Isa, Kernel};
+
+/// Output channels of a panel of weights.
+pub(super) const PANEL: usize = 2 * LANES;
+/// Rows of the highest tile.
+const TALLEST: usize = 14;
+
+/// Rows of the highest tile of these instructions.
+const fn tallest<V: Lanes>() -> usize {
+    if V::WIDE { TALLEST } else { 6 }
+}
+
+/// Columns of a tile of these instructions.
+const fn widest<V: Lanes>() -> usize {
+    if V::WIDE { PANEL } else { LANES }
+}
+
+/// Numbers from one step of the inner dimension to the next in a panel of `columns` (at most [`PANEL`]).
+pub(super) const fn panel_width(columns: usize) -> usize {
+    if columns > LANES { PANEL } else { LANES }
+}
+
+/// `count` rows or columns cut into parts of nearly the same size, none above `most`: first and size of each.
+pub(super) fn even_parts(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let parts = count.div_ceil(most);
+    let begin = move |part: usize| part * count / parts.max(1);
+    (0..parts).map(move |part| (begin(part), begin(part + 1) - begin(part)))
+}
+
+/// What a sum begins with.
+#[derive(Clone, Copy)]
+pub(super) enum Start {
+    /// Nothing.
+    Zero,
+    /// What is in memory: the sum goes on, or is added to it.
+    Memory,
+    /// A number of each column.
+    Bias(*const f32),
+}
+
+/// Lines of rows × columns of sums over some segments of the inner dimension:
+/// `c[line][row][j] = start + Σ_segment Σ_l a[line][row][segment + l] · b[segment][l][j]`.
+#[derive(Clone, Copy)]
+pub(super) struct RowBand<'a> {
+    pub(super) lines: usize,
+    /// Rows of a line.
+    pub(super) rows: usize,
+    /// The first row of the first line; how many numbers further the next row and the next line lie.
+    pub(super) a: *const f32,
+    pub(super) a_row: usize,
+    pub(super) a_line: usize,
+    /// Where the segments of a row begin, counted from the row.
+    pub(super) segments: &'a [u32],
+    /// Steps of every segment.
+    pub(super) length: usize,
+    /// The panel: `panel_width(columns)` numbers a step, segment after segment.
+    pub(super) b: *const f32,
+    /// At most [`PANEL`].
+    pub(super) columns: usize,
+    /// Where the sums go, as `a`.
+    pub(super) c: *mut f32,
+    pub(super) c_row: usize,
+    pub(super) c_line: usize,
+    pub(super) start: Start,
+    /// Whether negative results become 0.
+    pub(super) relu: bool,
+}
+
+impl RowBand<'_> {
+    /// # Safety
+    /// Every row has `length` numbers at every segment, the panel has all its steps, a bias has `columns` numbers, and
+    /// there is room for `columns` sums of every row that nobody else uses.
+    pub(super) unsafe fn run(self, isa: Isa) {
+        isa.run(self);
+    }
+}
+
+impl Kernel for RowBand<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        for column in (0..self.columns).step_by(widest::<V>()) {
+            for line in 0..self.lines {
+                for (row, height) in even_parts(self.rows, tallest::<V>()) {
+                    let tile = RowTile {
+                        a: self.a.wrapping_add(line * self.a_line + row * self.a_row),
+                        a_stride: self.a_row,
+                        segments: self.segments,
+                        length: self.length,
+                        b: self.b.wrapping_add(column),
+                        b_stride: panel_width(self.columns),
+                        c: self.c.wrapping_add(line * self.c_line + row * self.c_row + column),
+                        c_stride: self.c_row,
+                        columns: (self.columns - column).min(widest::<V>()),
+                        start: match self.start {
+                            Start::Bias(bias) => Start::Bias(bias.wrapping_add(column)),
+                            start => start,
+                        },
+                        relu: self.relu,
+                    };
+                    // SAFETY: `RowBand::run`'s caller vouches for every row and column; the height is at most `tallest`.
+                    unsafe { tile.run::<V>(height) }
+                }
+            }
+        }
+    }
+}
+
+/// A part of a [`RowBand`] that fits into registers.
+#[derive(Clone, Copy)]
+struct RowTile<'a> {
+    a: *const f32,
+    a_stride: usize,
+    segments: &'a [u32],
+    length: usize,
+    b: *const f32,
+    b_stride: usize,
+    c: *mut f32,
+    c_stride: usize,
+    columns: usize,
+    start: Start,
+    relu: bool,
+}
+
+impl RowTile<'_> {
+    /// # Safety
+    /// As [`RowBand::run`] for `height` rows, which are from 1 to [`tallest`].
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(&self, height: usize) {
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            if V::WIDE && self.columns > LANES {
+                match height {
+                    1 => self.sums::<V, 1, 2>(),
+                    2 => self.sums::<V, 2, 2>(),
+                    3 => self.sums::<V, 3, 2>(),
+                    4 => self.sums::<V, 4, 2>(),
+                    5 => self.sums::<V, 5, 2>(),
+                    6 => self.sums::<V, 6, 2>(),
+                    7 => self.sums::<V, 7, 2>(),
+                    8 => self.sums::<V, 8, 2>(),
+                    9 => self.sums::<V, 9, 2>(),
+                    10 => self.sums::<V, 10, 2>(),
+                    11 => self.sums::<V, 11, 2>(),
+                    12 => self.sums::<V, 12, 2>(),
+                    13 => self.sums::<V, 13, 2>(),
+                    _ => self.sums::<V, 14, 2>(),
+                }
+            } else {
+                match height {
+                    1 => self.sums::<V, 1, 1>(),
+                    2 => self.sums::<V, 2, 1>(),
+                    3 => self.sums::<V, 3, 1>(),
+                    4 => self.sums::<V, 4, 1>(),
+                    5 => self.sums::<V, 5, 1>(),
+                    6 => self.sums::<V, 6, 1>(),
+                    7 if V::WIDE => self.sums::<V, 7, 1>(),
+                    8 if V::WIDE => self.sums::<V, 8, 1>(),
+                    9 if V::WIDE => self.sums::<V, 9, 1>(),
+                    10 if V::WIDE => self.sums::<V, 10, 1>(),
+                    11 if V::WIDE => self.sums::<V, 11, 1>(),
+                    12 if V::WIDE => self.sums::<V, 12, 1>(),
+                    13 if V::WIDE => self.sums::<V, 13, 1>(),
+                    14 if V::WIDE => self.sums::<V, 14, 1>(),
+                    _ => unreachable!("a tile has at most {} rows", tallest::<V>()),
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`RowTile::run`], for `H` rows of `W` vectors.
+    #[inline(always)]
+    unsafe fn sums<V: Lanes, const H: usize, const W: usize>(&self) {
+        // SAFETY: the caller vouches for rows, panel and sums.
+        unsafe {
+            let mut sums = self.begin::<V, H, W>();
+            let mut b = self.b;
+            for segment in self.segments {
+                let first = self.a.add(*segment as usize);
+                // Three rows share a pointer, so that all rows can be addressed without running out of registers.
+                let mut rows: [*const f32; 5] =
+                    std::array::from_fn(|i| hidden(first.wrapping_add(3 * i * self.a_stride)));
+                for _ in 0..self.length {
+                    let panel: [V; W] = std::array::from_fn(|v| V::load(b.add(v * LANES)));
+                    for (three, row) in sums.chunks_mut(3).zip(rows) {
+                        for (i, sums) in three.iter_mut().enumerate() {
+                            let x = V::splat(*row.add(i * self.a_stride));
+                            for (sum, weights) in sums.iter_mut().zip(panel) {
+                                *sum = x.fma(weights, *sum);
+                            }
+                        }
+                    }
+                    b = b.add(self.b_stride);
+                    rows = rows.map(|row| row.wrapping_add(1));
+                }
+            }
+            if self.relu {
+                sums = sums.map(|row| row.map(|sum| sum.max(V::splat(0.0))));
+            }
+            if self.columns >= W * LANES {
+                for (i, row) in sums.iter().enumerate() {
+                    for (v, sum) in row.iter().enumerate() {
+                        sum.store(self.c.add(i * self.c_stride + v * LANES));
+                    }
+                }
+            } else {
+                for (i, row) in sums.iter().enumerate() {
+                    for (v, sum) in row.iter().enumerate() {
+                        sum.store_first(self.c.add(i * self.c_stride + v * LANES), self.columns - v * LANES);
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`RowTile::run`], for `H` rows of `W` vectors.
+    #[inline(always)]
+    unsafe fn begin<V: Lanes, const H: usize, const W: usize>(&self) -> [[V; W]; H] {
+        // SAFETY: the caller vouches for the sums and for a bias of every column.
+        unsafe {
+            match self.start {
+                Start::Zero => [[V::splat(0.0); W]; H],
+                Start::Bias(bias) => {
+                    let bias = std::array::from_fn(|v| {
+                        V::load_first(bias.add(v * LANES), (self.columns - v * LANES).min(LANES))
+                    });
+                    [bias; H]
+                }
+                Start::Memory if self.columns >= W * LANES => std::array::from_fn(|i| {
+                    std::array::from_fn(|v| V::load(self.c.add(i * self.c_stride + v * LANES)))
+                }),
+                Start::Memory => std::array::from_fn(|i| {
+                    std::array::from_fn(|v| {
+                        V::load_first(self.c.add(i * self.c_stride + v * LANES), self.columns - v * LANES)
+                    })
+                }),
+            }
+        }
+    }
+}
+
+/// Sums of outer products: `c[i][j] += Σ a[image][run][pixel][i] · b[image][run][pixel][j]` over
+/// images, runs and pixels in this order.
+#[derive(Clone, Copy)]
+pub(super) struct OuterBand {
+    /// Images, runs of each, and pixels of each run.
+    pub(super) images: usize,
+    pub(super) runs: usize,
+    pub(super) pixels: usize,
+    /// Rows of sums.
+    pub(super) rows: usize,
+    /// The numbers that are broadcast: those of the rows lie next to each other, pixels, runs and images so far
+    /// apart.
+    pub(super) a: *const f32,
+    pub(super) a_pixel: usize,
+    pub(super) a_run: usize,
+    pub(super) a_image: usize,
+    /// The vectors, one or two a pixel.
+    pub(super) b: *const f32,
+    pub(super) b_pixel: usize,
+    pub(super) b_run: usize,
+    pub(super) b_image: usize,
+    pub(super) vectors: usize,
+    /// The sums, rows `vectors · LANES` numbers apart.
+    pub(super) c: *mut f32,
+}
+
+impl OuterBand {
+    /// # Safety
+    /// Every pixel has `rows` numbers of a and `vectors` vectors of b; the sums are nobody else's.
+    pub(super) unsafe fn run(self, isa: Isa) {
+        isa.run(self);
+    }
+}
+
+impl Kernel for OuterBand {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        let width = self.vectors * LANES;
+        for column in (0..width).step_by(widest::<V>()) {
+            for (row, height) in even_parts(self.rows, tallest::<V>()) {
+                let tile = OuterTile {
+                    band: &self,
+                    row,
+                    column,
+                    vectors: ((width - column) / LANES).min(widest::<V>() / LANES),
+                };
+                // SAFETY: `OuterBand::run`'s caller vouches for every row and vector; the height is at most `tallest`.
+                unsafe { tile.run::<V>(height) }
+            }
+        }
+    }
+}
+
+/// A part of an [`OuterBand`] that fits into registers.
+struct OuterTile<'a> {
+    band: &'a OuterBand,
+    row: usize,
+    column: usize,
+    vectors: usize,
+}
+
+impl OuterTile<'_> {
+    /// # Safety
+    /// As [`OuterBand::run`] for `height` rows, which are from 1 to [`tallest`].
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(&self, height: usize) {
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            if V::WIDE && self.vectors > 1 {
+                match height {
+                    1 => self.sums::<V, 1, 2>(),
+                    2 => self.sums::<V, 2, 2>(),
+                    3 => self.sums::<V, 3, 2>(),
+                    4 => self.sums::<V, 4, 2>(),
+                    5 => self.sums::<V, 5, 2>(),
+                    6 => self.sums::<V, 6, 2>(),
+                    7 => self.sums::<V, 7, 2>(),
+                    8 => self.sums::<V, 8, 2>(),
+                    9 => self.sums::<V, 9, 2>(),
+                    10 => self.sums::<V, 10, 2>(),
+                    11 => self.sums::<V, 11, 2>(),
+                    12 => self.sums::<V, 12, 2>(),
+                    13 => self.sums::<V, 13, 2>(),
+                    _ => self.sums::<V, 14, 2>(),
+                }
+            } else {
+                match height {
+                    1 => self.sums::<V, 1, 1>(),
+                    2 => self.sums::<V, 2, 1>(),
+                    3 => self.sums::<V, 3, 1>(),
+                    4 => self.sums::<V, 4, 1>(),
+                    5 => self.sums::<V, 5, 1>(),
+                    6 => self.sums::<V, 6, 1>(),
+                    7 if V::WIDE => self.sums::<V, 7, 1>(),
+                    8 if V::WIDE => self.sums::<V, 8, 1>(),
+                    9 if V::WIDE => self.sums::<V, 9, 1>(),
+                    10 if V::WIDE => self.sums::<V, 10, 1>(),
+                    11 if V::WIDE => self.sums::<V, 11, 1>(),
+                    12 if V::WIDE => self.sums::<V, 12, 1>(),
+                    13 if V::WIDE => self.sums::<V, 13, 1>(),
+                    14 if V::WIDE => self.sums::<V, 14, 1>(),
+                    _ => unreachable!("a tile has at most {} rows", tallest::<V>()),
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`OuterTile::run`], for `H` rows of `W` vectors.
+    #[inline(always)]
+    unsafe fn sums<V: Lanes, const H: usize, const W: usize>(&self) {
+        let band = self.band;
+        let stride = band.vectors * LANES;
+        // SAFETY: the caller vouches for pixels and sums.
+        unsafe {
+            let to = band.c.add(self.row * stride + self.column);
+            let mut sums = [[V::splat(0.0); W]; H];
+            for (i, row) in sums.iter_mut().enumerate() {
+                let to = to.add(i * stride);
+                for (v, sum) in row.iter_mut().enumerate() {
+                    *sum = V::load(to.add(v * LANES));
+                }
+            }
+            for image in 0..band.images {
+                for run in 0..band.runs {
+                    let mut a = band.a.wrapping_add(self.row + image * band.a_image + run * band.a_run);
+                    let mut b = band.b.wrapping_add(self.column + image * band.b_image + run * band.b_run);
+                    for _ in 0..band.pixels {
+                        let row: [V; W] = std::array::from_fn(|v| V::load(b.add(v * LANES)));
+                        for (i, sums) in sums.iter_mut().enumerate() {
+                            let x = V::splat(*a.add(i));
+                            for (sum, y) in sums.iter_mut().zip(row) {
+                                *sum = x.fma(y, *sum);
+                            }
+                        }
+                        (a, b) = (a.wrapping_add(band.a_pixel), b.wrapping_add(band.b_pixel));
+                    }
+                }
+            }
+            for (i, row) in sums.iter().enumerate() {
+                let to = to.add(i * stride);
+                for (v, sum) in row.iter().enumerate() {
+                    sum.store(to.add(v * LANES));
+                }
+            }
+        }
+    }
+}
+
+/// The same pointer, of which the compiler no longer knows where it comes from: it would otherwise give every row
+/// of a tile a pointer of its own, more than there are registers.
+#[inline(always)]
+fn hidden(pointer: *const f32) -> *const f32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut pointer = pointer;
+        // SAFETY: no instruction at all; the pointer stays what it is.
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack, preserves_flags))
+        };
+        pointer
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    pointer
+}
