@@ -314,6 +314,9 @@ pub struct ProfileArgs {
     /// How long to measure
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     pub seconds: f64,
+    /// Instructions that kernels use: avx512, avx2 or portable [default: the best this CPU has]
+    #[arg(long)]
+    pub isa: Option<String>,
     /// Forward alone, as in prediction
     #[arg(long)]
     pub inference: bool,

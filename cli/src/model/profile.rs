@@ -60,15 +60,38 @@ struct Measured {
 pub fn run(args: &ProfileArgs, registry: &Registry) -> Result<Exit, CommandError> {
     let Asked { name, job, model, batch, threads } = asked(&args.model, registry)?;
     let model = Arc::new(model);
-    let peak = peak_flops(&mut team(threads)?, Isa::best());
+    let isa = isa(args.isa.as_deref())?;
+    let peak = peak_flops(&mut team(threads)?, isa);
+    let machine = Machine { batch, threads, isa };
     let measured = if args.inference {
-        infer(&model, (batch, threads), args.seconds)?
+        infer(&model, machine, args.seconds)?
     } else {
-        train(registry, &job, &model, (batch, threads), args.seconds)?
+        train(registry, &job, &model, machine, args.seconds)?
     };
-    let report = Report { name, model, batch, threads, peak, inference: args.inference, measured };
+    let report = Report { name, model, machine, peak, inference: args.inference, measured };
     report.results().print(args.model.format, &report.text())?;
     Ok(Exit::Success)
+}
+
+/// Micro-batch, and what works on it.
+#[derive(Clone, Copy)]
+struct Machine {
+    batch: usize,
+    threads: usize,
+    isa: Isa,
+}
+
+/// The instructions that were asked for.
+fn isa(name: Option<&str>) -> Result<Isa, CommandError> {
+    let Some(name) = name else { return Ok(Isa::best()) };
+    let plain = |isa: &Isa| isa.to_string().to_lowercase().replace('-', "");
+    let available = Isa::available();
+    available.iter().copied().find(|isa| plain(isa) == name.to_lowercase().replace('-', "")).ok_or_else(
+        || {
+            let known: Vec<String> = available.iter().map(plain).collect();
+            CommandError::usage(format!("--isa {name}: this CPU has {}", known.join(", ")))
+        },
+    )
 }
 
 fn team(threads: usize) -> Result<Team, CommandError> {
@@ -144,7 +167,7 @@ fn train(
     registry: &Registry,
     job: &JobSpec,
     model: &Arc<Model>,
-    (batch, threads): (usize, usize),
+    Machine { batch, threads, isa }: Machine,
     seconds: f64,
 ) -> Result<Measured, CommandError> {
     let wrong = |problems: ringspin_job::Problems| CommandError::usage(problems.to_string());
@@ -152,7 +175,8 @@ fn train(
     let mut updater =
         Updater::new(optimizers, model.parameters(), UpdateOptions::default()).map_err(wrong)?;
     let watch = Arc::new(Mutex::new(Watch::default()));
-    let mut workspace = watched(Workspace::new(Arc::clone(model), team(threads)?, batch), &watch);
+    let workspace = Workspace::new(Arc::clone(model), team(threads)?, batch).with_isa(isa);
+    let mut workspace = watched(workspace, &watch);
     let mut params = model.initialize(job.seed);
     let mut grads = vec![0.0; params.len()];
     let data = MadeUp::new(model, batch);
@@ -169,11 +193,12 @@ fn train(
 
 fn infer(
     model: &Arc<Model>,
-    (batch, threads): (usize, usize),
+    Machine { batch, threads, isa }: Machine,
     seconds: f64,
 ) -> Result<Measured, CommandError> {
     let watch = Arc::new(Mutex::new(Watch::default()));
-    let mut workspace = watched(Workspace::for_inference(Arc::clone(model), team(threads)?, batch), &watch);
+    let workspace = Workspace::for_inference(Arc::clone(model), team(threads)?, batch).with_isa(isa);
+    let mut workspace = watched(workspace, &watch);
     let params = model.initialize(1);
     let inputs = model.made_up_inputs(batch);
     let data = BatchView { inputs: &inputs, targets: Targets::None, count: batch };
@@ -188,8 +213,7 @@ fn infer(
 struct Report {
     name: String,
     model: Arc<Model>,
-    batch: usize,
-    threads: usize,
+    machine: Machine,
     peak: f64,
     inference: bool,
     measured: Measured,
@@ -226,7 +250,7 @@ impl Report {
     fn flops(&self) -> f64 {
         let forward: u64 = self.model.layers().iter().map(|layer| layer.flops).sum();
         let passes = if self.inference { 1.0 } else { 3.0 };
-        passes * forward as f64 * self.batch as f64
+        passes * forward as f64 * self.machine.batch as f64
     }
 
     /// Milliseconds of a phase of a layer in an average step.
@@ -261,21 +285,21 @@ impl Report {
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        let (best, records) = (self.best(), self.batch as f64);
+        let (best, records) = (self.best(), self.machine.batch as f64);
         let what = if self.inference { "prediction" } else { "step" };
         writeln!(
             text,
             "{}, {}, {} threads: FMA peak {:.1} GFLOP/s",
             cpu(),
-            Isa::best(),
-            self.threads,
+            self.machine.isa,
+            self.machine.threads,
             self.peak * 1e-9
         )?;
         writeln!(
             text,
             "{}, micro-batch {}: best {what} {:.3} ms, median {:.3} ms; {:.1} records/s at best",
             self.name,
-            self.batch,
+            self.machine.batch,
             best * 1e3,
             self.median() * 1e3,
             records / best
@@ -301,7 +325,7 @@ impl Report {
         )?;
         let passes = if self.inference { 1.0 } else { 3.0 };
         for row in rows.iter().filter(|row| row.total() > 0.0) {
-            let rate = passes * row.flops as f64 * self.batch as f64 / row.total() * 1e-6;
+            let rate = passes * row.flops as f64 * self.machine.batch as f64 / row.total() * 1e-6;
             let label = format!("{} ({})", row.layer, row.kind);
             let [forward, backward, weights] = row.ms;
             let share = 100.0 * row.total() / all;
@@ -330,13 +354,13 @@ impl Report {
                 json!({"layer": row.layer, "type": row.kind, "forwardMs": forward, "backwardMs": backward, "weightsMs": weights})
             })
             .collect();
-        let records = self.batch as f64;
+        let records = self.machine.batch as f64;
         Results::new()
             .with("model", self.name.as_str())
             .with("cpu", cpu())
-            .with("isa", Isa::best().to_string())
-            .with("threads", self.threads)
-            .with("batch", self.batch)
+            .with("isa", self.machine.isa.to_string())
+            .with("threads", self.machine.threads)
+            .with("batch", self.machine.batch)
             .with("parameters", self.model.learned_count())
             .with("inference", self.inference)
             .with("peakGflops", self.peak * 1e-9)
@@ -348,6 +372,7 @@ impl Report {
             .with("bestRecordsPerSecond", records / self.best())
             .with("medianRecordsPerSecond", records / self.median())
             .with("peakMemoryBytes", peak_memory())
+            .with("meanMs", self.mean_ms())
             .with("lossMs", self.loss_ms())
             .with("updateMs", self.update_ms())
             .with("layers", layers)
