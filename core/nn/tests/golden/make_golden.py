@@ -230,4 +230,6 @@ def lenet():
 
 
 if __name__ == "__main__":
+    import golden_sequences
     layers(), losses(), optimizers(), schedules(), lenet()
+    golden_sequences.write_all()
