@@ -185,18 +185,16 @@ impl ParamReader<'_> {
         })
     }
 
-    /// A list of counts of at least `min`.
+    /// A list of counts of at least `min`; one number is a list of one.
     pub fn counts(&mut self, name: &'static str, min: usize, default: Option<Vec<usize>>) -> Vec<usize> {
-        let expected = format!("a list of whole numbers of at least {min}");
-        self.read(name, default, Vec::new(), &expected, |value| match value {
-            Value::List(items) => items
-                .iter()
-                .map(|item| match item {
-                    Value::Int(v) => usize::try_from(*v).ok().filter(|v| *v >= min),
-                    _ => None,
-                })
-                .collect(),
+        let expected = format!("a whole number or a list of whole numbers of at least {min}");
+        let one = |value: &Value| match value {
+            Value::Int(v) => usize::try_from(*v).ok().filter(|v| *v >= min),
             _ => None,
+        };
+        self.read(name, default, Vec::new(), &expected, |value| match value {
+            Value::List(items) => items.iter().map(one).collect(),
+            value => one(value).map(|v| vec![v]),
         })
     }
 

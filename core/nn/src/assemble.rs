@@ -7,6 +7,7 @@ use crate::registry::Registry;
 use crate::shape::Shape;
 use ringspin_job::{Component, ModelSpec, Problems, Setting, Value, nearest};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// More parameters than this are a typing mistake: 32 GiB of weights.
 const MAX_PARAMETERS: usize = 1 << 33;
@@ -30,6 +31,10 @@ pub(crate) struct Assembly {
     names: HashMap<String, usize>,
     /// Whether each value is read by anybody.
     read: Vec<bool>,
+    /// The numbers of the record that each value consists of, where it is a copy of some.
+    copies: Vec<Option<Range<usize>>>,
+    /// Numbers of the record that have to be whole, not negative, and below a number.
+    pub(crate) whole: Vec<(Range<usize>, usize)>,
 }
 
 /// What every layer has beside its own parameters, read and taken out of the component.
@@ -57,6 +62,8 @@ impl Assembly {
             shapes: vec![Some(input.clone())],
             names: HashMap::from([(INPUT.to_string(), 0)]),
             read: vec![false],
+            copies: vec![Some(0..input.elements())],
+            whole: Vec::new(),
         };
         let components = components(registry, spec, problems);
         let scope = Scope { prefix: String::new(), input: 0, depth: 0 };
@@ -154,6 +161,9 @@ impl Assembly {
             parameters: if common.share.is_some() { 0 } else { params.len() },
             flops: layer.flops(),
         });
+        self.whole_inputs(&*layer, &common.inputs, component, problems);
+        let copied = layer.copies().zip(self.copies[common.inputs[0]].clone());
+        self.copies.push(copied.map(|(of, x)| x.start + of.start..x.start + of.end));
         self.shapes.push(Some(layer.output().clone()));
         self.read.push(false);
         let index = self.described.len() as u32 - 1;
@@ -177,9 +187,35 @@ impl Assembly {
         let node = Node { layer, path, index: 0, inputs: vec![0], params: 0..0 };
         self.graph.nodes.push(node);
         self.shapes.push(None);
+        self.copies.push(None);
         self.read.push(true);
         self.names.insert(name, self.graph.nodes.len());
         self.graph.nodes.len()
+    }
+
+    /// Notes which numbers of a record a layer takes for rows of a table or for lengths.
+    fn whole_inputs(
+        &mut self,
+        layer: &dyn Layer,
+        inputs: &[usize],
+        component: &Component,
+        problems: &mut Problems,
+    ) {
+        for (k, input) in inputs.iter().enumerate() {
+            let Some(limit) = layer.whole_below(k) else { continue };
+            match &self.copies[*input] {
+                Some(range) => self.whole.push((range.clone(), limit)),
+                None => problems.add(
+                    &component.origin,
+                    component.path.clone(),
+                    format!(
+                        "input {k} of {} are whole numbers below {limit}, which have to be a part of the record; \
+                         here another layer computes them",
+                        component.name
+                    ),
+                ),
+            }
+        }
     }
 
     /// Places the parameters of a layer, or finds those it shares.
@@ -189,7 +225,7 @@ impl Assembly {
         common: &Common,
         component: &Component,
         problems: &mut Problems,
-    ) -> Option<std::ops::Range<usize>> {
+    ) -> Option<Range<usize>> {
         let specs = layer.parameters();
         if let Some((name, setting)) = &common.share {
             let shared = self.shared(name, &specs);
@@ -219,7 +255,7 @@ impl Assembly {
     }
 
     /// The range of the parameters of the layer `name`, when they are of the shapes `specs`.
-    fn shared(&self, name: &str, specs: &[ParameterSpec]) -> Result<std::ops::Range<usize>, String> {
+    fn shared(&self, name: &str, specs: &[ParameterSpec]) -> Result<Range<usize>, String> {
         let value = self.names.get(name).copied().filter(|value| *value > 0);
         let Some(node) = value.map(|value| &self.graph.nodes[value - 1]) else {
             return Err(format!("no layer before this one is called \"{name}\""));
@@ -230,7 +266,7 @@ impl Assembly {
             if each.is_empty() { "no parameters".to_string() } else { each.join(", ") }
         };
         let same = |(a, b): (&ParameterSpec, &ParameterSpec)| {
-            (a.name, &a.shape, a.kind) == (b.name, &b.shape, b.kind)
+            (&a.name, &a.shape, a.kind) == (&b.name, &b.shape, b.kind)
         };
         if specs.is_empty() || specs.len() != theirs.len() || !specs.iter().zip(&theirs).all(same) {
             let (own, theirs) = (text(specs), text(&theirs));

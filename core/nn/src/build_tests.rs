@@ -33,7 +33,7 @@ fn every_mistake_is_reported_with_path_and_shapes() {
     let text = refused(&spec, &[28, 28, 1], "crossentropy");
     for part in [
         "model.layers[0].pading: \"conv2d\" has no such parameter; did you mean \"padding\"?",
-        "model.layers[1]: linear needs flat records, the layer before gives 26 × 26 × 4; put a flatten",
+        "model.layers[1]: linear needs flat records or sequences (T × F), the layer before gives 26 × 26 × 4; put a flatten",
         "model.layers[2]: unknown layer \"rellu\"; did you mean \"relu\"?",
         "model.layers[3].p: expected a number from 0 to 1, found 3",
         "model.layers[4].out_features: is required",

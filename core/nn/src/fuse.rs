@@ -163,6 +163,14 @@ impl Layer for Activated {
         self.inner.saved(records)
     }
 
+    fn least_records(&self) -> usize {
+        self.inner.least_records()
+    }
+
+    fn rows(&self) -> usize {
+        self.inner.rows()
+    }
+
     fn adds(&self) -> bool {
         self.inner.adds()
     }

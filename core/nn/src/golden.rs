@@ -51,6 +51,24 @@ fn ids(seed: u64, count: usize) -> Vec<f32> {
     noise(seed, count).into_iter().map(|v| ((v + 1.0) / 2.0 * 7.0).floor()).collect()
 }
 
+/// 0 and 1: for masks.
+fn flags(seed: u64, count: usize) -> Vec<f32> {
+    noise(seed, count).into_iter().map(|v| f32::from(u8::from(v > 0.2))).collect()
+}
+
+/// What makes an input, by its name in make_golden.py.
+fn maker(name: &Json) -> fn(u64, usize) -> Vec<f32> {
+    match name.as_str() {
+        Some("spaced") => spaced,
+        Some("ids") => ids,
+        Some("flags") => flags,
+        Some("narrower") => |seed, count| spaced(seed, count).into_iter().map(|v| 0.93 * v).collect(),
+        Some("wide") => |seed, count| noise(seed, count).into_iter().map(|v| 4.0 * v).collect(),
+        Some("unit") => |seed, count| noise(seed, count).into_iter().map(|v| 0.5 + 0.3 * v).collect(),
+        _ => noise,
+    }
+}
+
 /// A file of tests/golden.
 fn file(name: &str) -> Vec<u8> {
     let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -69,7 +87,8 @@ struct Case {
     shape: Shape,
     /// Of all inputs.
     shapes: Vec<Shape>,
-    inputs: fn(u64, usize) -> Vec<f32>,
+    /// What makes each input; the last makes the others too.
+    inputs: Vec<fn(u64, usize) -> Vec<f32>>,
     /// Whether the second parameter array starts at 0.
     zeros: bool,
     arrays: Vec<(String, Vec<f64>)>,
@@ -86,13 +105,15 @@ impl Case {
     }
 
     fn x(&self) -> Vec<f32> {
-        (self.inputs)(1, self.records * self.shape.elements())
+        self.inputs[0](1, self.records * self.shape.elements())
     }
 
     /// The inputs of a layer that joins several.
     fn xs(&self) -> Vec<Vec<f32>> {
-        let others = (41..).zip(&self.shapes[1..]);
-        let others = others.map(|(seed, shape)| (self.inputs)(seed, self.records * shape.elements()));
+        let others = self.shapes[1..].iter().enumerate().map(|(k, shape)| {
+            let make = self.inputs[(k + 1).min(self.inputs.len() - 1)];
+            make(41 + k as u64, self.records * shape.elements())
+        });
         std::iter::once(self.x()).chain(others).collect()
     }
 }
@@ -104,6 +125,9 @@ fn component(name: &str, params: &Json) -> Component {
             Json::Number(v) => v.as_i64().map_or_else(|| Value::Float(v.as_f64().unwrap()), Value::Int),
             Json::String(v) => Value::Text(v.clone()),
             Json::Array(items) => Value::List(items.iter().map(value).collect()),
+            Json::Object(entries) => {
+                Value::Table(entries.iter().map(|(name, json)| (name.clone(), value(json))).collect())
+            }
             other => panic!("no parameter is {other}"),
         }
     }
@@ -139,14 +163,6 @@ fn cases(name: &str) -> Vec<Case> {
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let described: Json = serde_json::from_str(&meta["cases"]).unwrap();
     let cases = described.as_array().unwrap().iter().enumerate().map(|(i, case)| {
-        let inputs: fn(u64, usize) -> Vec<f32> = match case["inputs"].as_str() {
-            Some("spaced") => spaced,
-            Some("ids") => ids,
-            Some("narrower") => |seed, count| spaced(seed, count).into_iter().map(|v| 0.93 * v).collect(),
-            Some("wide") => |seed, count| noise(seed, count).into_iter().map(|v| 4.0 * v).collect(),
-            Some("unit") => |seed, count| noise(seed, count).into_iter().map(|v| 0.5 + 0.3 * v).collect(),
-            _ => noise,
-        };
         let prefix = format!("{i}.");
         let own =
             tensors.iter().filter_map(|(name, view)| Some((name.strip_prefix(&prefix)?.to_string(), view)));
@@ -158,11 +174,14 @@ fn cases(name: &str) -> Vec<Case> {
             None => vec![shape(&case["shape"])],
         };
         Case {
-            component: component(name, &case["params"]),
+            component: component(case["layer"].as_str().unwrap_or(name), &case["params"]),
             records: case["records"].as_u64().unwrap() as usize,
             shape: shapes[0].clone(),
             shapes,
-            inputs,
+            inputs: match case["inputs"].as_array() {
+                Some(names) => names.iter().map(maker).collect(),
+                None => vec![maker(&case["inputs"])],
+            },
             zeros: case["zeros"].as_bool().unwrap_or(false),
             arrays: arrays.collect(),
         }

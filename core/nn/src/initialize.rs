@@ -15,15 +15,19 @@ pub(crate) fn draw(parameter: &Parameter, index: usize, seed: u64, numbers: &mut
             let mut random = stream(seed, index);
             numbers.iter_mut().for_each(|number| *number = (2.0 * unit(&mut random) - 1.0) * bound);
         }
-        Init::Normal { std } => {
-            let mut random = stream(seed, index);
-            for pair in numbers.chunks_mut(2) {
-                let normal = normal_pair(&mut random);
-                pair.iter_mut()
-                    .zip(normal)
-                    .for_each(|(number, normal)| *number = (normal * f64::from(std)) as f32);
-            }
+        Init::Normal { std } => draw_normal(std, &mut stream(seed, index), numbers),
+        Init::NormalRows { zero } => {
+            draw_normal(1.0, &mut stream(seed, index), numbers);
+            let columns = parameter.shape.iter().skip(1).product::<usize>();
+            numbers[zero * columns..][..columns].fill(0.0);
         }
+    }
+}
+
+fn draw_normal(std: f32, random: &mut ChaCha8Rng, numbers: &mut [f32]) {
+    for pair in numbers.chunks_mut(2) {
+        let normal = normal_pair(random);
+        pair.iter_mut().zip(normal).for_each(|(number, normal)| *number = (normal * f64::from(std)) as f32);
     }
 }
 

@@ -5,7 +5,7 @@
 //! where its slices lie; the engine calls it for a few records at a time, on any thread. Layers that want all
 //! records at once, and the threads, are [`Wide`].
 //!
-//! Letters: N records, H rows, W columns, C channels, F features; `x` input, `y` output, `dx` and `dy` the
+//! Letters: N records, H rows, W columns, C channels, T time steps, F features; `x` input, `y` output, `dx` and `dy` the
 //! gradients of the loss with respect to them.
 
 use crate::kernels::Isa;
@@ -13,12 +13,14 @@ use crate::random::RandomKey;
 use crate::shape::{Layout, Shape};
 use crate::team::Team;
 use std::any::Any;
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// A learned array of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterSpec {
     /// PyTorch's name within the layer, such as `weight`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// PyTorch's shape, such as `[out, in, kh, kw]`; the numbers lie in this order.
     pub shape: Vec<usize>,
     /// How it starts.
@@ -40,13 +42,14 @@ pub enum ParameterKind {
 
 impl ParameterSpec {
     /// An array that is learned.
-    pub fn learned(name: &'static str, shape: Vec<usize>, init: Init) -> Self {
-        ParameterSpec { name, shape, init, kind: ParameterKind::Learned }
+    pub fn learned(name: impl Into<Cow<'static, str>>, shape: Vec<usize>, init: Init) -> Self {
+        ParameterSpec { name: name.into(), shape, init, kind: ParameterKind::Learned }
     }
 
     /// A statistic that starts with the same number everywhere.
-    pub fn statistic(name: &'static str, shape: Vec<usize>, start: f32) -> Self {
-        ParameterSpec { name, shape, init: Init::Constant(start), kind: ParameterKind::Statistic }
+    pub fn statistic(name: impl Into<Cow<'static, str>>, shape: Vec<usize>, start: f32) -> Self {
+        let init = Init::Constant(start);
+        ParameterSpec { name: name.into(), shape, init, kind: ParameterKind::Statistic }
     }
 
     /// Numbers in the array.
@@ -67,6 +70,11 @@ pub enum Init {
     Normal {
         /// Standard deviation.
         std: f32,
+    },
+    /// Rows of a table, normal around 0 with deviation 1, except for one that is 0.
+    NormalRows {
+        /// The row of zeros.
+        zero: usize,
     },
     /// The same number everywhere.
     Constant(f32),
@@ -198,6 +206,19 @@ pub trait Layer: Any + Send + Sync {
         false
     }
 
+    /// For an input (0 is `x`) whose numbers are more than quantities, rows of a table or lengths: the number that
+    /// all of them are below. They are whole and not negative. A pass can not fail, so that batches are checked
+    /// before ([`crate::Model::check`]); such inputs come from the record itself.
+    fn whole_below(&self, input: usize) -> Option<usize> {
+        let _ = input;
+        None
+    }
+
+    /// Which numbers of `x` the output consists of, in their order, when all that the layer does is to copy them.
+    fn copies(&self) -> Option<Range<usize>> {
+        None
+    }
+
     /// What backward reads again.
     fn needs(&self) -> Needs;
 
@@ -207,7 +228,20 @@ pub trait Layer: Any + Send + Sync {
         0
     }
 
-    /// Numbers that forward keeps for backward. Unless the layer is [`Wide`], so many a record.
+    /// Fewest records that a call should get, where there are as many: for layers whose matrix products have a row
+    /// a record.
+    fn least_records(&self) -> usize {
+        1
+    }
+
+    /// Rows of a record in the layer's matrix products, where they are many: a few records are then enough for a
+    /// block, even of layers with many weights.
+    fn rows(&self) -> usize {
+        1
+    }
+
+    /// Numbers that forward keeps for backward. Unless the layer is [`Wide`], so many a record. A call of backward
+    /// gets the records of one call of forward, so that the layer may arrange theirs together as it likes.
     fn saved(&self, records: usize) -> usize {
         let _ = records;
         0
@@ -248,7 +282,7 @@ pub trait Sharded: Sync {
 
     /// The parameters of piece `shard`, as ranges of the layer's parameters. Together the pieces hold every
     /// parameter once.
-    fn shard_ranges(&self, shard: usize) -> [std::ops::Range<usize>; 2];
+    fn shard_ranges(&self, shard: usize) -> [Range<usize>; 2];
 
     /// Computes the gradients of piece `shard` over all `records` records; adds to what is there when
     /// `pass.accumulate`.

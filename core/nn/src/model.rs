@@ -5,7 +5,7 @@
 //! [`crate::Workspace`]. A model holds no numbers: parameters and gradients are flat buffers of the caller.
 
 use crate::assemble::Assembly;
-use crate::batch::{TargetKind, Targets};
+use crate::batch::{BatchView, TargetKind, Targets};
 use crate::fuse::fuse;
 use crate::graph::Graph;
 use crate::initialize::draw;
@@ -66,6 +66,8 @@ pub struct Model {
     parameters: Vec<Parameter>,
     graph: Graph,
     outputs: Vec<Output>,
+    /// Numbers of a record that have to be whole, not negative, and below a number.
+    whole: Vec<(Range<usize>, usize)>,
 }
 
 impl Model {
@@ -99,11 +101,11 @@ impl Model {
         if !problems.is_empty() || shapes.is_none() {
             return Err(problems);
         }
-        let Assembly { described, parameters, graph, weights, .. } = assembly;
+        let Assembly { described, parameters, graph, weights, whole, .. } = assembly;
         let graph = fuse(graph).arranged(input);
         let outputs = graph.outputs.iter().zip(weights).zip(losses);
         let outputs = outputs.map(|((value, weight), loss)| Output { value: *value, weight, loss }).collect();
-        Ok(Model { input: input.clone(), output, described, parameters, graph, outputs })
+        Ok(Model { input: input.clone(), output, described, parameters, graph, outputs, whole })
     }
 
     /// Shape of an input record.
@@ -153,9 +155,32 @@ impl Model {
         learned.map(|parameter| parameter.range.len()).sum()
     }
 
-    /// Records that nobody measured, for profiles: numbers around 0.
+    /// Records that nobody measured, for profiles: numbers around 0, and rows of tables and lengths that exist.
     pub fn made_up_inputs(&self, records: usize) -> Vec<f32> {
-        (0..records * self.input.elements()).map(|i| ((i * 7919) % 1999) as f32 / 999.5 - 1.0).collect()
+        let elements = self.input.elements();
+        let mut inputs: Vec<f32> =
+            (0..records * elements).map(|i| ((i * 7919) % 1999) as f32 / 999.5 - 1.0).collect();
+        for (range, limit) in &self.whole {
+            for (r, record) in inputs.chunks_exact_mut(elements).enumerate() {
+                for (i, number) in record[range.clone()].iter_mut().enumerate() {
+                    *number = ((r * 7919 + i * 104_729 + r * i * 31) % limit) as f32;
+                }
+            }
+        }
+        inputs
+    }
+
+    /// Whether the model can take a batch: its size, its targets, and the numbers that are rows of a table or
+    /// lengths.
+    ///
+    /// # Errors
+    /// Says what does not fit, and names the first record with a class or a number that does not exist.
+    pub fn check(&self, batch: &BatchView<'_>) -> Result<(), String> {
+        batch.check(self.input.elements(), self.targets())?;
+        for (range, limit) in &self.whole {
+            batch.check_whole(self.input.elements(), range.clone(), *limit)?;
+        }
+        Ok(())
     }
 
     /// Draws the initial parameters: PyTorch's distributions, the same numbers for the same seed everywhere.

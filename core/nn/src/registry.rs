@@ -176,6 +176,13 @@ impl Registry {
         r.layer("dropout", layers::dropout::build).describe(layers::dropout::DOC, layers::dropout::PARAMS);
         r.layer("flatten", layers::flatten::build).describe(layers::flatten::DOC, &[]);
         r.layer("log_softmax", layers::log_softmax::build).describe(layers::log_softmax::DOC, &[]);
+        r.layer("layer_norm", layers::layer_norm::build).describe(layers::layer_norm::DOC, layers::layer_norm::PARAMS);
+        r.layer("embedding", layers::embedding::build).describe(layers::embedding::DOC, layers::embedding::PARAMS);
+        r.layer("embedding_bag", layers::embedding_bag::build).describe(layers::embedding_bag::DOC, layers::embedding_bag::PARAMS);
+        r.join("lstm", layers::lstm::build).describe(layers::lstm::DOC, layers::lstm::PARAMS);
+        r.join("gru", layers::gru::build).describe(layers::gru::DOC, layers::gru::PARAMS);
+        r.join("rnn", layers::rnn::build).describe(layers::rnn::DOC, layers::rnn::PARAMS);
+        r.join("multi_head_attention", layers::attention::build).describe(layers::attention::DOC, layers::attention::PARAMS);
         r.loss("cross_entropy", losses::cross_entropy::build).describe(losses::cross_entropy::DOC, losses::cross_entropy::PARAMS);
         r.loss("nll", losses::nll::build).describe(losses::nll::DOC, losses::nll::PARAMS);
         r.loss("mse", losses::mse::build).describe(losses::mse::DOC, losses::mse::PARAMS);

@@ -6,8 +6,8 @@ use std::fmt;
 /// three zeros too many is refused before memory is asked for.
 pub const MAX_RECORD_ELEMENTS: usize = 1 << 31;
 
-/// Shape of one record, channels last: `(H, W, C)` for an image, `(F)` for a flat vector. The batch is not
-/// part of it.
+/// Shape of one record, channels last: `(H, W, C)` for an image, `(T, F)` for a sequence of T time steps, `(F)` for
+/// a flat vector. The batch is not part of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape(Vec<usize>);
 
@@ -84,6 +84,14 @@ impl Shape {
         }
     }
 
+    /// Time steps and features, when the record is a sequence.
+    pub fn as_sequence(&self) -> Option<[usize; 2]> {
+        match self.0[..] {
+            [steps, features] => Some([steps, features]),
+            _ => None,
+        }
+    }
+
     /// Rows, columns and channels, when the record is an image.
     pub fn as_image(&self) -> Option<Image> {
         match self.0[..] {
@@ -127,5 +135,6 @@ mod tests {
         assert_eq!(image.as_image().unwrap().pixels(), 784);
         assert_eq!(image.as_flat(), None);
         assert_eq!(Shape::flat(7).unwrap().as_flat(), Some(7));
+        assert_eq!(Shape::new(&[5, 2]).unwrap().as_sequence(), Some([5, 2]));
     }
 }

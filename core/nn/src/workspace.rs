@@ -132,7 +132,7 @@ impl Workspace {
     /// once; backward goes on when it returns.
     ///
     /// # Panics
-    /// When the batch is not one that [`BatchView::check`] accepts, has more than [`Workspace::max_records`]
+    /// When the batch is not one that [`Model::check`] accepts, has more than [`Workspace::max_records`]
     /// records or no targets, or parameters or gradients have another length than the model's, or the
     /// workspace is for inference.
     pub fn forward_backward(
@@ -191,7 +191,7 @@ impl Workspace {
     }
 
     fn check(&self, batch: &BatchView<'_>, params: &[f32]) {
-        if let Err(message) = batch.check(self.model.input().elements(), self.model.targets()) {
+        if let Err(message) = self.model.check(batch) {
             panic!("a batch that does not fit the model: {message}");
         }
         assert!(batch.count <= self.plan.records, "no more records than the workspace was made for");

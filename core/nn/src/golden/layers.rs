@@ -290,7 +290,7 @@ fn check_gradients(case: &Case, layer: &SingleLayer, params: &[f32], tolerance: 
             }
             ParameterKind::Statistic => {
                 let updated: Vec<f32> = range.map(|i| params[i] - gradients.dparams[i]).collect();
-                assert_close(&updated, case.array(name), tolerance, &format!("{what}{name}"));
+                assert_close(&updated, case.array(&name), tolerance, &format!("{what}{name}"));
             }
         }
     }

@@ -8,6 +8,19 @@
 /// Numbers in one vector.
 pub(crate) const LANES: usize = 16;
 
+/// The `count` (at most 16) numbers at `i`, or `otherwise` where the slice is empty.
+///
+/// # Safety
+/// The slice is empty or has `i + count` numbers.
+#[inline(always)]
+pub(crate) unsafe fn load_or<V: Lanes>(numbers: &[f32], i: usize, count: usize, otherwise: f32) -> V {
+    if numbers.is_empty() {
+        return V::splat(otherwise);
+    }
+    // SAFETY: the caller vouches for it.
+    unsafe { V::load_first(numbers.as_ptr().add(i), count) }
+}
+
 /// Sixteen `f32`. Values of the CPU-specific types exist only below [`super::Isa::run`], which has made sure
 /// that the CPU has the instructions.
 pub(crate) trait Lanes: Copy {

@@ -2,6 +2,7 @@
 //!
 //! Refuses to: allocate, know layers, choose threads. A kernel gets slices and does one thing with them.
 
+pub(crate) mod attention;
 pub(crate) mod batch_norm;
 pub mod conv;
 pub(crate) mod correlate;
@@ -9,10 +10,12 @@ pub(crate) mod elementwise;
 pub(crate) mod gemm;
 mod isa;
 pub(crate) mod lanes;
+pub(crate) mod layer_norm;
 pub(crate) mod math;
 mod peak;
 pub(crate) mod pool;
 mod portable;
+pub(crate) mod recurrent;
 pub(crate) mod softmax;
 pub(crate) mod update;
 

@@ -13,6 +13,24 @@ pub(super) fn read_dim(reader: &mut ParamReader<'_>, shape: &Shape, default: i64
     usize::try_from(if dim < 0 { dim + count } else { dim }).unwrap_or(dims - 1).min(dims - 1)
 }
 
+/// Rows of a record of a layer that works on the last dimension, and the numbers of a row: a flat record is one
+/// row, a sequence one row a time step.
+pub(super) fn rows(layer: &str, input: &Shape) -> Result<[usize; 2], Misfit> {
+    input.as_flat().map(|features| [1, features]).or(input.as_sequence()).ok_or_else(|| {
+        Misfit(format!(
+            "{layer} needs flat records or sequences (T × F), the layer before gives {input}; put a flatten \
+             between them"
+        ))
+    })
+}
+
+/// Time steps and features of an input that has to be a sequence.
+pub(super) fn sequence(layer: &str, input: &Shape) -> Result<[usize; 2], Misfit> {
+    input
+        .as_sequence()
+        .ok_or_else(|| Misfit(format!("{layer} needs sequences (T × F), the layer before gives {input}")))
+}
+
 /// The shape that all inputs of `layer` have.
 pub(super) fn same_shape(layer: &str, inputs: &[Shape]) -> Result<Shape, Misfit> {
     match inputs.iter().find(|shape| **shape != inputs[0]) {

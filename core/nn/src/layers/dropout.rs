@@ -4,6 +4,7 @@
 //! step, lane, layer, record, element) alone and is computed again in backward instead of being kept.
 
 use crate::layer::{Backward, Context, Forward, Layer, Misfit, Needs};
+use crate::random::RecordRandom;
 use crate::registry::ParamDoc;
 use crate::shape::{Layout, Shape};
 use ringspin_job::ParamReader;
@@ -15,29 +16,46 @@ pub(crate) const PARAMS: &[ParamDoc] = &[ParamDoc::new("p", "0.5", "probability 
 
 pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
     let p = reader.number("p", 0.0..=1.0, Some(0.5));
-    Ok(Box::new(Dropout { p, shape: input.clone() }))
+    Ok(Box::new(Dropout { mask: Mask::new(p), shape: input.clone() }))
+}
+
+/// Which numbers are dropped, and what becomes of the others.
+#[derive(Clone, Copy)]
+pub(super) struct Mask {
+    /// A random word below it drops; p = 1 drops every word.
+    threshold: u64,
+    factor: f32,
+}
+
+impl Mask {
+    /// Drops with probability `p`.
+    pub(super) fn new(p: f64) -> Mask {
+        let factor = if p < 1.0 { (1.0 / (1.0 - p)) as f32 } else { 0.0 };
+        Mask { threshold: (p * 2f64.powi(32)) as u64, factor }
+    }
+
+    /// Applies it to numbers of a record whose random words begin with the quad `first`.
+    pub(super) fn apply(self, random: &RecordRandom, first: usize, numbers: &mut [f32]) {
+        for (quad, numbers) in numbers.chunks_mut(4).enumerate() {
+            for (number, word) in numbers.iter_mut().zip(random.quad(first + quad)) {
+                *number = if u64::from(word) < self.threshold { 0.0 } else { *number * self.factor };
+            }
+        }
+    }
 }
 
 struct Dropout {
-    p: f64,
+    mask: Mask,
     shape: Shape,
 }
 
 impl Dropout {
     /// `to = from · mask / (1 - p)`, record by record.
     fn drop(&self, context: Context, from: &[f32], to: &mut [f32]) {
-        let elements = self.shape.elements();
-        // A word below the threshold drops; p = 1 drops every word.
-        let threshold = (self.p * 2f64.powi(32)) as u64;
-        let factor = if self.p < 1.0 { (1.0 / (1.0 - self.p)) as f32 } else { 0.0 };
-        let records = from.chunks_exact(elements).zip(to.chunks_exact_mut(elements));
-        for (i, (from, to)) in records.enumerate() {
+        to.copy_from_slice(from);
+        for (i, record) in to.chunks_exact_mut(self.shape.elements()).enumerate() {
             let random = context.key.record(context.layer, context.first_record + i);
-            for (quad, (from, to)) in from.chunks(4).zip(to.chunks_mut(4)).enumerate() {
-                for ((from, to), word) in from.iter().zip(to).zip(random.quad(quad)) {
-                    *to = if u64::from(word) < threshold { 0.0 } else { from * factor };
-                }
-            }
+            self.mask.apply(&random, 0, record);
         }
     }
 }

@@ -56,6 +56,10 @@ impl Layer for Flatten {
         self.moves().is_none()
     }
 
+    fn copies(&self) -> Option<std::ops::Range<usize>> {
+        self.moves().is_none().then(|| 0..self.output.elements())
+    }
+
     fn needs(&self) -> Needs {
         Needs { input: false, output: false }
     }

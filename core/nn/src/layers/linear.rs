@@ -1,7 +1,9 @@
 //! Fully connected: `y = x Wᵀ + b`.
 //!
-//! x (F = in), W [out, in], b [out], y (F = out).
-//! `dx = dy W`, `dW = dyᵀ x`, `db = Σ dy` over the records.
+//! x (F = in) or (T, F = in), W [out, in], b [out], y (F = out) or (T, F = out): every time step of a sequence is a
+//! row of its own, with the same weights. `dx = dy W`, `dW = dyᵀ x`, `db = Σ dy` over the records and time steps.
+
+use super::dims::rows;
 
 use crate::kernels::elementwise::{add_row, sum_rows};
 use crate::kernels::gemm::{Matrix, multiply};
@@ -32,19 +34,19 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
     let outputs = reader.count("out_features", 1, None);
     let expected = reader.has("in_features").then(|| reader.count("in_features", 1, None));
     let bias = reader.flag("bias", true);
-    let output = Shape::flat(outputs)?;
-    let Some(inputs) = input.as_flat() else {
-        return Err(Misfit(format!(
-            "linear needs flat records, the layer before gives {input}; put a flatten between them"
-        )));
-    };
+    let [rows, inputs] = rows("linear", input)?;
+    let mut dims = input.dims().to_vec();
+    dims[input.dims().len() - 1] = outputs;
+    let output = Shape::new(&dims)?;
     if let Some(expected) = expected.filter(|expected| *expected != inputs) {
         return Err(Misfit(format!("in_features = {expected}, but the layer before gives {input}")));
     }
-    Ok(Box::new(Linear { inputs, outputs, bias, output }))
+    Ok(Box::new(Linear { rows, inputs, outputs, bias, output }))
 }
 
 struct Linear {
+    /// Of a record.
+    rows: usize,
     inputs: usize,
     outputs: usize,
     bias: bool,
@@ -57,7 +59,7 @@ impl Linear {
     }
 
     /// Outputs of a shard.
-    fn rows(&self, shard: usize) -> Range<usize> {
+    fn shard_rows(&self, shard: usize) -> Range<usize> {
         let shards = self.shards();
         shard * self.outputs / shards..(shard + 1) * self.outputs / shards
     }
@@ -77,7 +79,11 @@ impl Layer for Linear {
     }
 
     fn flops(&self) -> u64 {
-        2 * self.weights() as u64
+        2 * (self.rows * self.weights()) as u64
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
     }
 
     fn needs(&self) -> Needs {
@@ -86,7 +92,7 @@ impl Layer for Linear {
 
     fn forward(&self, pass: Forward<'_>) {
         let (weight, bias) = pass.params.split_at(self.weights());
-        let x = Matrix::new(pass.x, pass.records, self.inputs);
+        let x = Matrix::new(pass.x, pass.records * self.rows, self.inputs);
         let weight = Matrix::new(weight, self.outputs, self.inputs);
         multiply(pass.context.isa, x, weight.transposed(), pass.y, self.outputs, false);
         if self.bias {
@@ -95,14 +101,14 @@ impl Layer for Linear {
     }
 
     fn backward(&self, pass: Backward<'_>) {
-        let dy = Matrix::new(pass.dy, pass.records, self.outputs);
+        let dy = Matrix::new(pass.dy, pass.records * self.rows, self.outputs);
         if let Some(dx) = pass.dx {
             let weight = Matrix::new(&pass.params[..self.weights()], self.outputs, self.inputs);
             multiply(pass.context.isa, dy, weight, dx, self.inputs, false);
         }
         if let Some(dparams) = pass.dparams {
             let (dweight, dbias) = dparams.split_at_mut(self.weights());
-            let x = Matrix::new(pass.x, pass.records, self.inputs);
+            let x = Matrix::new(pass.x, pass.records * self.rows, self.inputs);
             multiply(pass.context.isa, dy.transposed(), x, dweight, self.inputs, true);
             if self.bias {
                 sum_rows(pass.dy, self.outputs, dbias);
@@ -121,16 +127,16 @@ impl Sharded for Linear {
     }
 
     fn shard_ranges(&self, shard: usize) -> [Range<usize>; 2] {
-        let rows = self.rows(shard);
+        let rows = self.shard_rows(shard);
         let bias = if self.bias { self.weights() + rows.start..self.weights() + rows.end } else { 0..0 };
         [rows.start * self.inputs..rows.end * self.inputs, bias]
     }
 
     fn weights_shard(&self, shard: usize, pass: WeightsShard<'_>) {
-        let rows = self.rows(shard);
+        let rows = self.shard_rows(shard);
         let [dweight, dbias] = pass.dparams;
-        let x = Matrix::new(pass.x, pass.records, self.inputs);
-        let dy = Matrix::strided(&pass.dy[rows.start..], pass.records, rows.len(), self.outputs);
+        let x = Matrix::new(pass.x, pass.records * self.rows, self.inputs);
+        let dy = Matrix::strided(&pass.dy[rows.start..], pass.records * self.rows, rows.len(), self.outputs);
         multiply(pass.isa, dy.transposed(), x, dweight, self.inputs, pass.accumulate);
         if self.bias {
             if !pass.accumulate {
@@ -150,10 +156,12 @@ mod tests {
     #[test]
     fn agrees_with_pytorch() {
         golden::check_layer("linear", 3e-6);
+        golden::check_layer("linear_rows", 3e-6);
     }
 
     #[test]
     fn gradient_agrees_with_differences() {
         golden::check_layer_gradient("linear", 2e-3);
+        golden::check_layer_gradient("linear_rows", 2e-3);
     }
 }

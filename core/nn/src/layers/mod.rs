@@ -3,6 +3,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod add;
+pub(crate) mod attention;
 pub(crate) mod avg_pool2d;
 pub(crate) mod batch_norm;
 pub(crate) mod concat;
@@ -11,13 +12,20 @@ mod conv_planar;
 mod conv_whole;
 mod dims;
 pub(crate) mod dropout;
+pub(crate) mod embedding;
+pub(crate) mod embedding_bag;
 pub(crate) mod flatten;
+pub(crate) mod gru;
+pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod log_softmax;
+pub(crate) mod lstm;
 pub(crate) mod max_pool2d;
 pub(crate) mod multiply;
+mod recurrent;
 pub(crate) mod relayout;
 pub(crate) mod relu;
+pub(crate) mod rnn;
 pub(crate) mod sigmoid;
 pub(crate) mod tanh;
 mod window;

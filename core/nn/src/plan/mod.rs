@@ -31,6 +31,8 @@ const SLOTS: usize = 16;
 const HEAVY_SLOTS: usize = 4;
 /// Most records of a block: enough rows for matrix products.
 const BLOCK_RECORDS: usize = 16;
+/// Rows of matrix products in a block of layers whose parameters do not fit into the cache.
+const HEAVY_ROWS: usize = 64;
 /// Fewest records of a block, unless one record fills the cache.
 const BLOCK_LEAST: usize = 4;
 /// Numbers that a block's values, gradients and scratch should not exceed: half of a 1 MiB second-level cache.
@@ -62,6 +64,8 @@ pub(crate) struct Segment {
     pub(crate) wide: bool,
     /// Most records of a block.
     pub(crate) block: usize,
+    /// Fewest, where there are as many.
+    pub(crate) least: usize,
     /// Blocks that are aimed at, if their records fit into the cache; most slots.
     pub(crate) tasks: usize,
     /// Numbers of one slot's sums.
@@ -165,7 +169,7 @@ pub(crate) struct Deal {
 impl Segment {
     /// Deals `records` records.
     pub(crate) fn deal(&self, records: usize) -> Deal {
-        let block = records.div_ceil(self.tasks).clamp(BLOCK_LEAST.min(self.block), self.block);
+        let block = records.div_ceil(self.tasks).clamp(self.least, self.block);
         let blocks = records.div_ceil(block);
         Deal { records, block, blocks, slots: blocks.min(self.tasks) }
     }
@@ -377,11 +381,15 @@ fn cut(nodes: &[Node], plans: &[NodePlan], lens: &[usize]) -> Vec<Segment> {
             .sum();
         let heavy =
             nodes[range.clone()].iter().map(|node| node.params.len()).sum::<usize>() > SEGMENT_PARAMETERS;
-        let records = (BLOCK_NUMBERS / numbers.max(1)).clamp(1, BLOCK_RECORDS);
+        let least = nodes[range.clone()].iter().map(|node| node.layer.least_records()).max().unwrap_or(1);
+        let records = (BLOCK_NUMBERS / numbers.max(1)).clamp(1, BLOCK_RECORDS).max(least);
         // Parameters that do not fit into the cache are read once a block: fewer, larger blocks.
+        let weighty = nodes[range.clone()].iter().filter(|node| !node.params.is_empty());
+        let rows = weighty.map(|node| node.layer.rows()).min().unwrap_or(1);
         let (block, tasks) =
-            if heavy { (records.max(4 * BLOCK_RECORDS), HEAVY_SLOTS) } else { (records, SLOTS) };
-        Segment { nodes: range, wide, block, tasks, slot: 0, sums: Vec::new() }
+            if heavy { (records.max(HEAVY_ROWS.div_ceil(rows)), HEAVY_SLOTS) } else { (records, SLOTS) };
+        let least = BLOCK_LEAST.min(block).max(least);
+        Segment { nodes: range, wide, block, least, tasks, slot: 0, sums: Vec::new() }
     });
     segments.collect()
 }
@@ -392,7 +400,8 @@ mod tests {
 
     #[test]
     fn records_are_dealt_whole_and_evenly() {
-        let segment = Segment { nodes: 0..1, wide: false, block: 6, tasks: 16, slot: 0, sums: Vec::new() };
+        let sums = Vec::new();
+        let segment = Segment { nodes: 0..1, wide: false, block: 6, least: 4, tasks: 16, slot: 0, sums };
         for records in 1..300 {
             let deal = segment.deal(records);
             let blocks: Vec<Range<usize>> =

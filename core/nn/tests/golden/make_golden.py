@@ -233,6 +233,9 @@ def branches():
 
 
 if __name__ == "__main__":
+    import golden_sequences
+
     layers(), golden_losses.losses(OUT, noise, spaced), lenet(), branches()
     golden_optimizers.optimizers(OUT, noise), golden_optimizers.updater(OUT, noise), golden_optimizers.schedules(OUT)
     golden_models.models(OUT, noise)
+    golden_sequences.write_all()

@@ -8,8 +8,10 @@
 mod blas;
 mod blocked;
 mod pack;
+mod prepacked;
 
 use super::Isa;
+pub(crate) use prepacked::{multiply_packed, packed_len, prepack};
 
 /// A matrix in a slice: `rows × cols`, with the distances between neighbours in both directions.
 #[derive(Clone, Copy, Debug)]
