@@ -5,9 +5,12 @@
 
 use super::dims::rows;
 
+use super::linear_whole::WHOLE_WEIGHTS;
 use crate::kernels::elementwise::{add_row, sum_rows};
 use crate::kernels::gemm::{Matrix, multiply};
-use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard};
+use crate::layer::{
+    Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard, Wide,
+};
 use crate::registry::ParamDoc;
 use crate::shape::Shape;
 use ringspin_job::ParamReader;
@@ -44,17 +47,17 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
     Ok(Box::new(Linear { rows, inputs, outputs, bias, output }))
 }
 
-struct Linear {
+pub(super) struct Linear {
     /// Of a record.
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
-    bias: bool,
-    output: Shape,
+    pub(super) rows: usize,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) bias: bool,
+    pub(super) output: Shape,
 }
 
 impl Linear {
-    fn weights(&self) -> usize {
+    pub(super) fn weights(&self) -> usize {
         self.inputs * self.outputs
     }
 
@@ -117,7 +120,11 @@ impl Layer for Linear {
     }
 
     fn sharded(&self) -> Option<&dyn Sharded> {
-        (self.weights() >= SHARDED_WEIGHTS).then_some(self)
+        (SHARDED_WEIGHTS..WHOLE_WEIGHTS).contains(&self.weights()).then_some(self)
+    }
+
+    fn wide(&self) -> Option<&dyn Wide> {
+        (self.weights() >= WHOLE_WEIGHTS).then_some(self)
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod flatten;
 pub(crate) mod gru;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+mod linear_whole;
 pub(crate) mod log_softmax;
 pub(crate) mod lstm;
 pub(crate) mod max_pool2d;
