@@ -73,7 +73,7 @@ const fn key(name: &'static str, kind: Kind, default: Option<&'static str>, doc:
 pub const COMPONENT_TABLES: [&str; 4] = ["model", "loss", "optimizer", "schedule"];
 
 /// Lists of tables within them: what stands in the second `[[model.layers]]` is `model.layers[1].type` and so on.
-pub const COMPONENT_LISTS: [&str; 2] = ["model.layers", "optimizer.groups"];
+pub const COMPONENT_LISTS: [&str; 3] = ["model.layers", "optimizer.groups", "schedule.then"];
 
 const MIB: u64 = 1 << 20;
 

@@ -255,3 +255,51 @@ pub enum WirePrecision {
     /// bfloat16, rounded to nearest even: half the bytes.
     Bf16,
 }
+
+/// Names of what validations measure.
+pub const METRICS: [&str; 3] = ["loss", "top1", "top5"];
+/// Which values of it are better.
+pub const MODES: [&str; 3] = ["auto", "min", "max"];
+
+/// What a validation measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// Mean loss a record.
+    Loss,
+    /// Share of records whose target is the largest output.
+    Top1,
+    /// Share of records whose target is among the five largest outputs.
+    Top5,
+}
+
+/// What tells whether one validation is better than another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Monitor {
+    /// What is compared.
+    pub metric: Metric,
+    /// Whether more is better.
+    pub maximize: bool,
+}
+
+impl Monitor {
+    /// From one of [`METRICS`] and one of [`MODES`]; losses are better when they are less, shares when more.
+    pub fn new(metric: &str, mode: &str) -> Monitor {
+        let metric = match metric {
+            "top1" => Metric::Top1,
+            "top5" => Metric::Top5,
+            _ => Metric::Loss,
+        };
+        Monitor { metric, maximize: mode == "max" || (mode != "min" && metric != Metric::Loss) }
+    }
+
+    /// What every value is better than.
+    pub fn worst(&self) -> f64 {
+        if self.maximize { f64::NEG_INFINITY } else { f64::INFINITY }
+    }
+
+    /// Whether `value` is better than `best` by more than `delta`; a value that is not a number never is.
+    pub fn is_better(&self, value: f64, best: f64, delta: f64) -> bool {
+        if self.maximize { value > best + delta } else { value < best - delta }
+    }
+}
