@@ -16,7 +16,7 @@ pub struct JobSpec {
     pub seed: u64,
     /// Passes over the training data.
     pub epochs: u64,
-    /// Records of one step over all workers.
+    /// Records of one batch over all workers.
     pub batch_size: usize,
     /// Lanes the data is dealt to: the unit of work that never depends on the number of workers.
     pub lanes: usize,
@@ -34,6 +34,10 @@ pub struct JobSpec {
     pub optimizer: Component,
     /// Learning-rate schedule.
     pub schedule: Component,
+    /// What becomes of gradients and weights, whatever the optimizer.
+    pub updates: UpdatesSpec,
+    /// What follows from validations.
+    pub selection: SelectionSpec,
     /// Where the model is written.
     pub output: OutputSpec,
     /// Workers.
@@ -254,6 +258,32 @@ pub enum WirePrecision {
     F32,
     /// bfloat16, rounded to nearest even: half the bytes.
     Bf16,
+}
+
+/// What becomes of gradients and weights, whatever the optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpdatesSpec {
+    /// Batches that one update learns from.
+    pub accumulate_steps: u64,
+    /// Largest magnitude of a gradient.
+    pub clip_value: Option<f64>,
+    /// Largest norm of all gradients together.
+    pub clip_norm: Option<f64>,
+    /// What a running average of the weights keeps of itself in an update.
+    pub ema_decay: Option<f64>,
+}
+
+/// What follows from validations.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SelectionSpec {
+    /// What tells whether one is better than another.
+    pub monitor: Monitor,
+    /// Validations in a row that may be no better before training ends; none: it goes on.
+    pub patience: Option<u64>,
+    /// How much better counts as better for `patience`.
+    pub min_delta: f64,
+    /// Write the weights of the best one.
+    pub keep_best: bool,
 }
 
 /// Names of what validations measure.
