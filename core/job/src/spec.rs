@@ -5,6 +5,7 @@
 
 use crate::Component;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::time::Duration;
 
 /// One job, from input to output.
@@ -301,6 +302,16 @@ pub enum Metric {
     Top1,
     /// Share of records whose target is among the five largest outputs.
     Top5,
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Metric::Loss => "loss",
+            Metric::Top1 => "top1",
+            Metric::Top5 => "top5",
+        })
+    }
 }
 
 /// What tells whether one validation is better than another.

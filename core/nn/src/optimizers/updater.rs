@@ -144,6 +144,8 @@ pub struct Updater {
     sums: Vec<Sums>,
     /// As long as the parameters; empty without `ema_decay`.
     average: Vec<f32>,
+    /// Whether there is an average yet.
+    averaged: bool,
 }
 
 impl Updater {
@@ -168,7 +170,7 @@ impl Updater {
         let most = sections.iter().map(|section| section.pieces.list().len()).max().unwrap_or(0);
         let average = if options.ema_decay.is_some() { vec![0.0; count] } else { Vec::new() };
         let sums = (0..most).map(|_| Sums::default()).collect();
-        Ok(Updater { sections, options, base_rate, count, sums, average })
+        Ok(Updater { sections, options, base_rate, count, sums, average, averaged: false })
     }
 
     /// The learning rate of the job's own optimizer, before the schedule.
@@ -186,14 +188,15 @@ impl Updater {
         self.sections.iter_mut().map(|section| &mut section.state)
     }
 
-    /// The running average of the parameters, once there was an update; `None` without `ema_decay`.
+    /// The running average of the parameters; `None` before the first update and without `ema_decay`.
     pub fn average(&self) -> Option<&[f32]> {
-        self.options.ema_decay.map(|_| &self.average[..])
+        self.averaged.then_some(&self.average[..])
     }
 
-    /// The same, for restoring it.
-    pub fn average_mut(&mut self) -> Option<&mut [f32]> {
-        self.options.ema_decay.map(|_| &mut self.average[..])
+    /// Where an average that another updater had is restored to; empty without `ema_decay`.
+    pub fn restore_average(&mut self) -> &mut [f32] {
+        self.averaged = !self.average.is_empty();
+        &mut self.average
     }
 
     /// Makes one update with all threads of `team`. Gradients are changed by clipping and penalties.
@@ -240,9 +243,10 @@ impl Updater {
                 }
             });
         }
-        if due.update == 1 && share.is_some() {
+        if share.is_some() && !self.averaged {
             // It begins as a copy, of what does not learn too.
             self.average.copy_from_slice(params);
+            self.averaged = true;
         }
     }
 
@@ -385,7 +389,7 @@ mod tests {
             assert_eq!(from.names().collect::<Vec<_>>(), ["exp_avg", "exp_avg_sq"]);
             from.arrays().iter().zip(to.arrays_mut()).for_each(|(from, to)| to.copy_from_slice(from));
         }
-        second.average_mut().unwrap().copy_from_slice(first.average().unwrap());
+        second.restore_average().copy_from_slice(first.average().unwrap());
         for (updater, params) in [(&mut first, &mut params), (&mut second, &mut again)] {
             updater.update(&mut team, Due { update: 2, factor: 0.5 }, params, &mut noise(3, 50));
         }
