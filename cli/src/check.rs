@@ -4,13 +4,13 @@ use crate::args::{Format, JobShowArgs};
 use crate::exit::{CommandError, Exit};
 use crate::job_args;
 use crate::results::{Results, print_line};
-use ringspin_container::train::build_model;
+use ringspin_container::train::{build_model, check_training};
 use ringspin_data::formats;
 use ringspin_data::index::Survey;
 use ringspin_data::output::{Begun, Output, Owner};
 use ringspin_data::storage::{Location, Storage, StorageErrorKind};
 use ringspin_job::{InputSpec, JobSpec, OutputSpec, Settings, keys};
-use ringspin_nn::{Model, ParamDoc, Registry, Table, TargetKind};
+use ringspin_nn::{GROUP_PARAMS, Model, ParamDoc, Registry, THEN_PARAMS, Table, TargetKind};
 
 /// Resolves a job, components included.
 ///
@@ -18,8 +18,13 @@ use ringspin_nn::{Model, ParamDoc, Registry, Table, TargetKind};
 /// All mistakes, one a line.
 pub fn resolve(settings: Settings, registry: &Registry) -> Result<JobSpec, CommandError> {
     JobSpec::resolve_checked(settings, |spec, problems| {
-        let found =
-            [registry.build_optimizers(&spec.optimizer).err(), registry.build_schedule(&spec.schedule).err()];
+        let schedule = registry.build_schedule(&spec.schedule);
+        if spec.validation.is_none() && schedule.as_ref().is_ok_and(|schedule| schedule.monitor().is_some()) {
+            let message =
+                "looks at validations, but no validation data is given (validation.path, .images, .files)";
+            problems.add(&spec.schedule.origin, "schedule", message);
+        }
+        let found = [registry.build_optimizers(&spec.optimizer).err(), schedule.err()];
         problems.0.extend(found.into_iter().flatten().flat_map(|found| found.0));
         // What the job itself lacks has been said.
         let named =
@@ -63,6 +68,7 @@ pub async fn against_data(
     }
     let model = build_model(registry, job, &survey.schema.shape)
         .map_err(|error| CommandError::usage(error.message))?;
+    check_training(registry, job, &model).map_err(|error| CommandError::usage(error.message))?;
     check_targets(job, &model, &survey)?;
     let mut read: Vec<Location> = survey.files_read();
     read.extend(validation_files);
@@ -191,16 +197,30 @@ pub fn component_docs(registry: &Registry) -> String {
     document(&mut text, ("[[model.layers]]", "type"), registry.layers());
     document(&mut text, ("[loss]", "name"), registry.losses());
     document(&mut text, ("[optimizer]", "name"), registry.optimizers());
+    text.push_str(
+        "# parameters that are updated in another way, as PyTorch's parameter groups; what is not given here, but for\n\
+         # these keys, is as in [optimizer], or with a name as another optimizer has it\n# [[optimizer.groups]]\n",
+    );
+    document_params(&mut text, GROUP_PARAMS);
     document(&mut text, ("[schedule]", "name"), registry.schedules());
+    text.push_str(
+        "# a schedule that takes over from the one before, and counts from there (PyTorch SequentialLR)\n\
+         # [[schedule.then]]\n",
+    );
+    document_params(&mut text, THEN_PARAMS);
     text
 }
 
 fn document<B: ?Sized>(text: &mut String, (header, selector): (&str, &str), table: &Table<B>) {
     for entry in table.entries() {
         text.push_str(&format!("# {}\n# {header}\n# {selector} = \"{}\"\n", entry.doc(), entry.name()));
-        for ParamDoc { name, default, doc } in entry.params() {
-            text.push_str(&format!("# {name} = {default}  # {doc}\n"));
-        }
-        text.push('\n');
+        document_params(text, entry.params());
     }
+}
+
+fn document_params(text: &mut String, params: &[ParamDoc]) {
+    for ParamDoc { name, default, doc } in params {
+        text.push_str(&format!("# {name} = {default}  # {doc}\n"));
+    }
+    text.push('\n');
 }

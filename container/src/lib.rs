@@ -5,12 +5,17 @@
 //!
 //! What is absent here: decisions about who does what; they come with the assignment.
 
+pub mod cadence;
 pub mod failure;
 pub mod gradients;
 pub mod inference;
 pub mod link;
 pub mod model_file;
+mod report;
+pub mod selection;
 pub mod step;
+#[cfg(test)]
+mod step_tests;
 pub mod storage;
 pub mod train;
 

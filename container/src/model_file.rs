@@ -42,13 +42,13 @@ pub struct Manifest {
     pub input: Vec<usize>,
     /// Shape of an output record.
     pub output: Vec<usize>,
-    /// Steps it was trained.
+    /// Steps it was trained: of the best validation with `keep_best`.
     pub steps: u64,
     /// Epochs it was trained.
     pub epochs: u64,
-    /// Training metrics of the last epoch.
+    /// Training metrics of the last of these epochs.
     pub training: Option<Metrics>,
-    /// Validation metrics of the last validated epoch.
+    /// Validation metrics of the last of these epochs that was validated.
     pub validation: Option<Metrics>,
     /// Bytes of the weights file.
     pub weights_bytes: u64,

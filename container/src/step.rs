@@ -5,19 +5,20 @@
 //!                 \ metrics ------------/
 //! ```
 //! Buckets of the last lane leave for the ring while backward still runs. Every rank gets the same sums, so
-//! every rank makes the same update and the same decisions.
+//! every rank makes the same update and the same decisions. With `accumulate_steps` the lanes of several batches
+//! add to the same gradients, and the ring is used once for all of them.
 
 use crate::Misfortune;
+use crate::cadence::{Cadence, Place};
 use crate::gradients::{FixedPoint, cut};
 use ringspin_control::messages::FailureKind;
 use ringspin_control::status::Metrics;
 use ringspin_data::formats::Targets;
-use ringspin_data::plan::Plan;
 use ringspin_data::reader::Batch;
-use ringspin_job::{JobSpec, NumericsMode, Problems};
+use ringspin_job::{JobSpec, NumericsMode, Problems, UpdatesSpec};
 use ringspin_nn::{
     BatchMetrics, BatchView, Due, Model, Progress, RandomKey, Registry, Schedule, TargetKind, Team,
-    TrainingPass, UpdateOptions, Updater, Workspace,
+    TrainingPass, UpdateOptions, Updater, Validated, Workspace,
 };
 use ringspin_ring::{Bucket, Reducer, RingError};
 use std::ops::Range;
@@ -123,16 +124,24 @@ pub struct Stepper {
     reducer: Option<Reducer>,
     seed: u64,
     stop_on_nan: bool,
+    cadence: Cadence,
+    /// Batches taken.
+    batch: u64,
+    /// Steps made.
     step: u64,
-    epochs: u64,
-    steps_per_epoch: u64,
-    batch_size: u64,
-    records: u64,
+    /// Steps of the whole job.
+    steps: u64,
+    /// What this worker measured in the step under way.
+    own: StepSums,
+    /// Whether gradients hold anything of the step under way.
+    gathered: bool,
+    validations: Vec<Validated>,
     rate: f64,
 }
 
 impl Stepper {
-    /// Prepares everything for `job`; `reducer` is absent when this worker is alone.
+    /// Prepares everything for `job`, whose epochs have `records` records; `reducer` is absent when this worker is
+    /// alone.
     ///
     /// # Errors
     /// The optimizer or the schedule is wrong, or there are no threads.
@@ -140,13 +149,14 @@ impl Stepper {
         registry: &Registry,
         job: &JobSpec,
         model: Arc<Model>,
-        plan: &Plan,
+        records: u64,
         reducer: Option<Reducer>,
     ) -> Result<Self, Misfortune> {
         let wrong = |problems: Problems| Misfortune::new(FailureKind::Job, problems.to_string());
         let optimizers = registry.build_optimizers(&job.optimizer).map_err(wrong)?;
-        let updater =
-            Updater::new(optimizers, model.parameters(), UpdateOptions::default()).map_err(wrong)?;
+        let UpdatesSpec { accumulate_steps, clip_value, clip_norm, ema_decay } = job.updates;
+        let options = UpdateOptions { clip_norm, clip_value, ema_decay };
+        let updater = Updater::new(optimizers, model.parameters(), options).map_err(wrong)?;
         let schedule = registry.build_schedule(&job.schedule).map_err(wrong)?;
         let team = Team::new(job.workers.container.vcores).map_err(|error| {
             Misfortune::new(FailureKind::Environment, format!("compute threads: {error}"))
@@ -156,21 +166,24 @@ impl Stepper {
         let bucket_values = usize::try_from(job.network.bucket_bytes / 4).unwrap_or(usize::MAX);
         let buckets = cut(&parameters, bucket_values);
         let count = model.parameter_count();
+        let batch_size = job.batch_size as u64;
+        let cadence = Cadence { records, batch_size, accumulate: accumulate_steps };
+        let summed = job.lanes.saturating_mul(usize::try_from(accumulate_steps).unwrap_or(usize::MAX));
         let sums = match job.numerics.mode {
             NumericsMode::Fast if reducer.is_some() => {
                 Sums::Fast { travelling: buckets.iter().map(|bucket| vec![0.0; bucket.len()]).collect() }
             }
             NumericsMode::Fast => Sums::Fast { travelling: Vec::new() },
             NumericsMode::Reproducible => Sums::Fixed {
-                point: FixedPoint::new(job.numerics.fraction_bits, job.lanes),
+                point: FixedPoint::new(job.numerics.fraction_bits, summed),
                 sums: buckets.iter().map(|bucket| vec![0; bucket.len()]).collect(),
                 lane: vec![0.0; count],
             },
         };
-        // The micro-batches of a step differ by one record at most.
-        let records = usize::try_from(plan.step_records(0)).unwrap_or(usize::MAX).div_ceil(job.lanes);
+        // The micro-batches of a batch differ by one record at most.
+        let most = usize::try_from(records.min(batch_size)).unwrap_or(usize::MAX).div_ceil(job.lanes);
         Ok(Stepper {
-            workspace: Workspace::new(Arc::clone(&model), team, records),
+            workspace: Workspace::new(Arc::clone(&model), team, most),
             updater,
             schedule,
             params: model.initialize(job.seed),
@@ -182,11 +195,13 @@ impl Stepper {
             reducer,
             seed: job.seed,
             stop_on_nan: job.stop_on_nan,
+            cadence,
+            batch: 0,
             step: 0,
-            epochs: job.epochs,
-            steps_per_epoch: plan.steps_per_epoch(),
-            batch_size: job.batch_size as u64,
-            records: plan.records(),
+            steps: cadence.steps_per_epoch().saturating_mul(job.epochs),
+            own: StepSums::default(),
+            gathered: false,
+            validations: Vec::new(),
             rate: 0.0,
         })
     }
@@ -196,14 +211,30 @@ impl Stepper {
         self.step
     }
 
+    /// Steps of an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.cadence.steps_per_epoch()
+    }
+
     /// Learning rate of the last step.
     pub fn learning_rate(&self) -> f64 {
         self.rate
     }
 
-    /// The parameters.
-    pub fn params(&self) -> &[f32] {
-        &self.params
+    /// The weights as they are measured and written: the parameters, or their running average.
+    pub fn weights(&self) -> &[f32] {
+        self.updater.average().unwrap_or(&self.params)
+    }
+
+    /// Takes note of what a validation measured: schedules look at it.
+    pub fn validated(&mut self, metrics: &Metrics) {
+        let Metrics { loss, top1, top5, .. } = *metrics;
+        self.validations.push(Validated { step: self.step, loss, top1, top5 });
+    }
+
+    /// What validations have measured.
+    pub fn validations(&self) -> &[Validated] {
+        &self.validations
     }
 
     /// Whether the targets are classes.
@@ -211,48 +242,62 @@ impl Stepper {
         matches!(self.model.targets(), TargetKind::Classes { .. })
     }
 
-    /// Makes the next step from this worker's micro-batches.
+    /// Takes this worker's micro-batches of the next batch. Returns what was measured in a step, when that was its
+    /// last batch.
     ///
     /// # Errors
     /// The ring broke, or loss or gradients are not finite.
-    pub fn make(&mut self, batches: &[Batch]) -> Result<StepSums, Misfortune> {
-        let mut own = StepSums { has_classes: self.has_classes(), ..StepSums::default() };
-        self.backward(batches, &mut own)?;
-        let sums = self.collect(own)?;
+    pub fn take(&mut self, batches: &[Batch]) -> Result<Option<StepSums>, Misfortune> {
+        let place = self.cadence.place(self.batch);
+        if place.first {
+            self.begin();
+        }
+        self.backward(batches, place)?;
+        self.batch += 1;
+        if !place.last {
+            return Ok(None);
+        }
+        let sums = self.collect(self.own)?;
         if sums.not_finite > 0 && self.stop_on_nan {
             return Err(self.not_finite(&sums));
         }
-        let progress =
-            Progress { step: self.step, steps_per_epoch: self.steps_per_epoch, epochs: self.epochs };
+        let progress = Progress {
+            step: self.step,
+            steps_per_epoch: self.cadence.steps_per_epoch(),
+            total_steps: self.steps,
+            validations: &self.validations,
+        };
         let due = Due { update: self.step + 1, factor: self.schedule.factor(progress) };
         self.rate = self.updater.base_rate() * due.factor;
         self.updater.update(self.workspace.team(), due, &mut self.params, &mut self.grads);
         self.step += 1;
-        Ok(sums)
+        Ok(Some(sums))
     }
 
-    /// Records of the step under way over all lanes.
-    fn step_records(&self) -> u64 {
-        let position = self.step % self.steps_per_epoch;
-        (self.records - position * self.batch_size).min(self.batch_size)
-    }
-
-    /// Computes the gradients of this worker's lanes; buckets leave as soon as they are complete.
-    fn backward(&mut self, batches: &[Batch], own: &mut StepSums) -> Result<(), Misfortune> {
-        let scale = 1.0 / self.step_records() as f32;
-        let used: Vec<&Batch> = batches.iter().filter(|batch| batch.count() > 0).collect();
-        let mut out = Outgoing::new(&self.buckets, self.reducer.as_mut(), &mut self.missing);
+    /// A step begins: nothing is summed yet.
+    fn begin(&mut self) {
+        self.own = StepSums { has_classes: self.has_classes(), ..StepSums::default() };
+        self.gathered = false;
         if let Sums::Fixed { sums, .. } = &mut self.sums {
             sums.iter_mut().for_each(|sums| sums.fill(0));
         }
+    }
+
+    /// Adds the gradients of this worker's lanes; in the last batch of a step buckets leave as soon as they are
+    /// complete.
+    fn backward(&mut self, batches: &[Batch], place: Place) -> Result<(), Misfortune> {
+        let scale = 1.0 / place.records as f32;
+        let own = &mut self.own;
+        let used: Vec<&Batch> = batches.iter().filter(|batch| batch.count() > 0).collect();
+        let mut out = Outgoing::new(&self.buckets, self.reducer.as_mut(), &mut self.missing);
         for (i, batch) in used.iter().enumerate() {
-            let last = i + 1 == used.len();
+            let last = place.last && i + 1 == used.len();
             out.begin_lane();
             let mut training = TrainingPass {
                 params: &self.params,
                 scale,
-                key: RandomKey { seed: self.seed, step: self.step, lane: batch.lane as u32 },
-                accumulate: i > 0,
+                key: RandomKey { seed: self.seed, step: self.batch, lane: batch.lane as u32 },
+                accumulate: self.gathered,
             };
             let metrics = match &mut self.sums {
                 Sums::Fast { travelling } => {
@@ -281,14 +326,19 @@ impl Stepper {
                 }
             };
             own.count(&metrics);
+            self.gathered = true;
         }
-        if used.is_empty() {
-            // None of this worker's lanes has a record in this step: it adds nothing, but takes part.
-            self.grads.fill(0.0);
+        if used.is_empty() && place.last {
+            // None of this worker's lanes has a record in this batch: it adds nothing, but takes part.
+            if !self.gathered {
+                self.grads.fill(0.0);
+            }
             out.missing.fill(0);
             match &mut self.sums {
                 Sums::Fast { travelling } => {
-                    travelling.iter_mut().for_each(|values| values.fill(0.0));
+                    for (values, bucket) in travelling.iter_mut().zip(&self.buckets) {
+                        values.copy_from_slice(&self.grads[bucket.clone()]);
+                    }
                     out.send(|bucket| std::mem::take(&mut travelling[bucket]));
                 }
                 Sums::Fixed { sums, .. } => out.send(|bucket| std::mem::take(&mut sums[bucket])),
@@ -338,7 +388,7 @@ impl Stepper {
     }
 
     fn not_finite(&self, sums: &StepSums) -> Misfortune {
-        let (step, epoch) = (self.step, self.step / self.steps_per_epoch + 1);
+        let (step, epoch) = (self.step, self.step / self.cadence.steps_per_epoch() + 1);
         let grads = match &self.sums {
             Sums::Fast { .. } => &self.grads,
             Sums::Fixed { lane, .. } => lane,
@@ -369,7 +419,8 @@ impl Stepper {
     pub fn evaluate(&mut self, batch: &Batch) -> Result<StepSums, Misfortune> {
         let mut sums = StepSums { has_classes: self.has_classes(), ..StepSums::default() };
         if batch.count() > 0 {
-            let metrics = self.workspace.forward(&view(batch), &self.params, None);
+            let weights = self.updater.average().unwrap_or(&self.params);
+            let metrics = self.workspace.forward(&view(batch), weights, None);
             sums.count(&metrics);
         }
         Ok(sums)

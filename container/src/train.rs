@@ -9,9 +9,11 @@
 use crate::Misfortune;
 use crate::link::Link;
 use crate::model_file::{self, MANIFEST_VERSION, Manifest};
+use crate::report::Report;
+use crate::selection::judge;
 use crate::step::{StepSums, Stepper};
 use crate::storage;
-use ringspin_control::messages::{Assignment, FailureKind, JobContext, Progress, ToAm};
+use ringspin_control::messages::{Assignment, FailureKind, JobContext, ToAm};
 use ringspin_control::status::Metrics;
 use ringspin_data::index::DatasetIndex;
 use ringspin_data::plan::{Deal, Order, Plan, PlanOptions};
@@ -19,16 +21,18 @@ use ringspin_data::reader::{Batch, Reader, ReaderOptions};
 use ringspin_data::storage::Storage;
 use ringspin_data::{Dataset, DatasetOptions, formats::Normalisation};
 use ringspin_hadoop::credentials::Credentials;
-use ringspin_job::{InputSpec, JobSecret, JobSpec, ValidationSpec, WirePrecision};
+use ringspin_job::{
+    InputSpec, JobSecret, JobSpec, Metric, Monitor, Origin, Problems, SelectionSpec, ValidationSpec,
+    WirePrecision,
+};
 use ringspin_nn::{Model, Registry, Shape, TargetKind};
 use ringspin_ring::{Abort, Reducer, Ring, RingConfig, Wire};
+use std::borrow::Cow;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// Rank 0 reports this often, and at the first step, and at the end of an epoch.
-const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 /// Ranks may come apart by this much between two collectives: validation, a slow disk, the writing of the model.
 const RING_SILENCE: Duration = Duration::from_secs(120);
 
@@ -73,6 +77,31 @@ pub fn build_model(registry: &Registry, job: &JobSpec, input: &[usize]) -> Resul
     Model::build(registry, &job.model, &shape, &job.loss).map_err(|error| wrong(&error))
 }
 
+/// What of a job's training the model shows to be wrong: optimizers for parameters that it does not have, and
+/// measures that its targets do not give.
+///
+/// # Errors
+/// Everything that is.
+pub fn check_training(registry: &Registry, job: &JobSpec, model: &Model) -> Result<(), Misfortune> {
+    let wrong = |problems: Problems| Misfortune::new(FailureKind::Job, problems.to_string());
+    let optimizers = registry.build_optimizers(&job.optimizer).map_err(wrong)?;
+    let schedule = registry.build_schedule(&job.schedule).map_err(wrong)?;
+    let mut problems = optimizers.assign(model.parameters()).err().unwrap_or_default();
+    let SelectionSpec { monitor, patience, keep_best, .. } = job.selection;
+    let own = (patience.is_some() || keep_best).then_some(monitor);
+    if matches!(model.targets(), TargetKind::Values { .. }) {
+        let schedules = (&job.schedule.origin, "schedule.monitor", schedule.monitor());
+        for (origin, key, monitor) in [(&Origin::Default, "early_stopping.monitor", own), schedules] {
+            if let Some(Monitor { metric, .. }) = monitor.filter(|monitor| monitor.metric != Metric::Loss) {
+                let message =
+                    format!("\"{metric}\" needs classes, the loss compares numbers; monitor the loss");
+                problems.add(origin, key, message);
+            }
+        }
+    }
+    problems.or(()).map_err(wrong)
+}
+
 /// How records of an input are read for a model.
 pub fn dataset_options(input: &InputSpec, model: &Model) -> DatasetOptions {
     let classes = match model.targets() {
@@ -106,18 +135,21 @@ impl Training {
         let train = self.assignment.train.clone();
         let (mut reader, plan) = self.reader(&job, &model, &storage, train)?;
         own.lanes.iter().for_each(|lane| reader.hold(*lane, 0));
-        let mut stepper = Stepper::new(registry, &job, Arc::clone(&model), &plan, self.ring(&job, &own)?)?;
+        let mut stepper =
+            Stepper::new(registry, &job, Arc::clone(&model), plan.records(), self.ring(&job, &own)?)?;
         self.link.send(ToAm::Joined { generation: self.assignment.generation });
         self.link.pulse.set_state("training");
         let validation = self.validation(&job, &model, &storage, &own, plan.step_records(0))?;
-        let mut report = Report::new(&self.link, own.rank, &plan, job.epochs);
+        let mut report = Report::new(&self.link, own.rank, stepper.steps_per_epoch(), job.epochs);
+        let mut best = None;
         for epoch in 0..job.epochs {
             for _ in 0..plan.steps_per_epoch() {
-                let step = stepper.step();
                 let batches = next_batches(&mut reader, &own.lanes)?;
-                let sums = stepper.make(&batches)?;
+                let made = stepper.take(&batches)?;
                 batches.into_iter().for_each(|batch| reader.recycle(batch));
-                report.step(step, &sums, stepper.learning_rate());
+                if let Some(sums) = made {
+                    report.step(stepper.step(), &sums, stepper.learning_rate());
+                }
             }
             stepper.check_replicas()?;
             report.epoch_end();
@@ -127,12 +159,21 @@ impl Training {
                 self.link.pulse.set_state("validating");
                 let metrics = validation.measure(&mut stepper)?;
                 report.validated(epoch, metrics);
+                stepper.validated(&metrics);
+                let verdict = judge(&job.selection, stepper.validations());
+                if verdict.best && job.selection.keep_best && own.rank == 0 {
+                    best = Some(Chosen::now(&stepper, &report).kept());
+                }
+                if let Some(why) = verdict.stop {
+                    report.note(why);
+                    break;
+                }
                 self.link.pulse.set_state("training");
             }
         }
         if own.rank == 0 {
             self.link.pulse.set_state("writing the model");
-            self.write(&job, &storage, &model, &stepper, &report)?;
+            self.write(&job, &storage, &model, Chosen::of(best, &stepper, &report))?;
         }
         stepper.finish()
     }
@@ -222,8 +263,7 @@ impl Training {
         job: &JobSpec,
         storage: &Storage,
         model: &Model,
-        stepper: &Stepper,
-        report: &Report<'_>,
+        chosen: Chosen<'_>,
     ) -> Result<(), Misfortune> {
         let folder = storage.locate(&self.assignment.output)?;
         let manifest = Manifest {
@@ -233,15 +273,53 @@ impl Training {
             application: self.assignment.context.application.clone(),
             input: model.input().dims().to_vec(),
             output: model.output().dims().to_vec(),
-            steps: stepper.step(),
-            epochs: job.epochs,
-            training: report.last_epoch,
-            validation: report.validation,
+            steps: chosen.step,
+            epochs: chosen.epochs,
+            training: chosen.training,
+            validation: chosen.validation,
             weights_bytes: 0,
             weights_sha256: String::new(),
             job: job.clone(),
         };
-        self.runtime.block_on(model_file::write(storage, &folder, model, stepper.params(), manifest))
+        self.runtime.block_on(model_file::write(storage, &folder, model, &chosen.weights, manifest))
+    }
+}
+
+/// Weights to be written, and what is known of them.
+struct Chosen<'a> {
+    weights: Cow<'a, [f32]>,
+    step: u64,
+    /// Epochs they were trained.
+    epochs: u64,
+    training: Option<Metrics>,
+    validation: Option<Metrics>,
+}
+
+impl<'a> Chosen<'a> {
+    /// The weights of now.
+    fn now(stepper: &'a Stepper, report: &Report<'_>) -> Self {
+        Chosen {
+            weights: Cow::Borrowed(stepper.weights()),
+            step: stepper.step(),
+            epochs: stepper.step() / stepper.steps_per_epoch(),
+            training: report.last_epoch,
+            validation: report.validation,
+        }
+    }
+
+    /// A copy that outlives further steps.
+    fn kept(self) -> Chosen<'static> {
+        let Chosen { weights, step, epochs, training, validation } = self;
+        Chosen { weights: Cow::Owned(weights.into_owned()), step, epochs, training, validation }
+    }
+
+    /// The best weights where they were kept, else those of now.
+    fn of(best: Option<Chosen<'static>>, stepper: &'a Stepper, report: &Report<'_>) -> Self {
+        let Some(best) = best else { return Chosen::now(stepper, report) };
+        if let Some(metrics) = best.validation.filter(|_| best.step < stepper.step()) {
+            report.kept(best.epochs - 1, metrics);
+        }
+        best
     }
 }
 
@@ -298,92 +376,5 @@ impl Validation {
             }
         }
         Ok(stepper.sum_over_ranks(sums)?.metrics(stepper.has_classes()))
-    }
-}
-
-/// Tells the AM how it goes; only rank 0 has anything to say.
-struct Report<'a> {
-    link: &'a Link,
-    rank: usize,
-    steps_per_epoch: u64,
-    steps: u64,
-    since: Instant,
-    interval: StepSums,
-    epoch: StepSums,
-    learning_rate: f64,
-    step: u64,
-    first_step_ms: u64,
-    has_classes: bool,
-    last_epoch: Option<Metrics>,
-    validation: Option<Metrics>,
-}
-
-impl<'a> Report<'a> {
-    fn new(link: &'a Link, rank: usize, plan: &Plan, epochs: u64) -> Self {
-        Report {
-            link,
-            rank,
-            steps_per_epoch: plan.steps_per_epoch(),
-            steps: plan.steps_per_epoch().saturating_mul(epochs),
-            since: Instant::now(),
-            interval: StepSums::default(),
-            epoch: StepSums::default(),
-            learning_rate: 0.0,
-            step: 0,
-            first_step_ms: 0,
-            has_classes: true,
-            last_epoch: None,
-            validation: None,
-        }
-    }
-
-    /// A step was committed.
-    fn step(&mut self, step: u64, sums: &StepSums, learning_rate: f64) {
-        self.step = step + 1;
-        self.interval.add(sums);
-        self.epoch.add(sums);
-        self.learning_rate = learning_rate;
-        self.has_classes = sums.has_classes;
-        self.link.pulse.set_step(self.step);
-        if step == 0 {
-            self.first_step_ms =
-                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        }
-        if step == 0 || self.since.elapsed() >= REPORT_INTERVAL {
-            self.send();
-        }
-    }
-
-    fn epoch_end(&mut self) {
-        if self.interval.records > 0 {
-            self.send();
-        }
-        self.last_epoch = Some(std::mem::take(&mut self.epoch).metrics(self.has_classes));
-    }
-
-    fn validated(&mut self, epoch: u64, metrics: Metrics) {
-        self.validation = Some(metrics);
-        if self.rank == 0 {
-            self.link.send(ToAm::Validated { epoch, metrics });
-        }
-        // What validation took is not the training's rate.
-        self.since = Instant::now();
-    }
-
-    fn send(&mut self) {
-        let sums = std::mem::take(&mut self.interval);
-        let elapsed_ms = self.since.elapsed().as_millis() as u64;
-        self.since = Instant::now();
-        if self.rank == 0 {
-            self.link.send(ToAm::Progress(Progress {
-                epoch: (self.step - 1) / self.steps_per_epoch,
-                step: self.step,
-                steps: self.steps,
-                metrics: sums.metrics(self.has_classes),
-                learning_rate: self.learning_rate,
-                elapsed_ms,
-                first_step_ms: self.first_step_ms,
-            }));
-        }
     }
 }

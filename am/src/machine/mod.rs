@@ -546,6 +546,7 @@ impl Machine {
                 self.progress.report(&progress);
             }
             ToAm::Validated { epoch, metrics } => self.validated(epoch, metrics, out),
+            ToAm::Note(text) => out.push(Action::Log(text)),
             ToAm::Done => (worker.state, worker.done) = (SlotState::Done, true),
             ToAm::Failed(failure) => {
                 worker.failed = true;

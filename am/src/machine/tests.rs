@@ -494,6 +494,22 @@ fn a_stranger_slot_is_sent_away() {
 }
 
 #[test]
+fn what_people_want_to_know_is_logged_and_the_last_validation_counts() {
+    let mut bench = Bench::training();
+    let validated = |epoch, loss| ToAm::Validated {
+        epoch,
+        metrics: Metrics { records: 10, loss, top1: None, top5: None },
+    };
+    bench.say(0, validated(1, 0.5));
+    bench.say(0, validated(2, 0.7));
+    bench.say(0, ToAm::Note("the weights after epoch 2 were the best, and are kept".into()));
+    let logged = |action: &Action| matches!(action, Action::Log(text) if text.contains("were the best"));
+    assert!(bench.actions.iter().any(logged));
+    bench.say(0, validated(1, 0.5));
+    assert_eq!(bench.machine.status().validation.map(|metrics| metrics.loss), Some(0.5));
+}
+
+#[test]
 fn the_status_tells_progress_and_time_left() {
     let mut bench = Bench::training();
     let metrics = Metrics { records: 1000, loss: 0.5, top1: Some(0.9), top5: None };

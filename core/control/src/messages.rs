@@ -47,6 +47,8 @@ pub enum ToAm {
         /// What came out.
         metrics: Metrics,
     },
+    /// Something that people want to know; from rank 0.
+    Note(String),
     /// All steps are made; rank 0 has written the model to the folder it was given.
     Done,
     /// It can not go on.

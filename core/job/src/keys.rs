@@ -4,6 +4,8 @@
 //! key's default. Tables that are chosen by name (`model`, `loss`, `optimizer`, `schedule`) are open here: their
 //! parameters belong to the component that is named.
 
+use crate::{METRICS, MODES};
+
 /// What a key accepts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -15,6 +17,8 @@ pub enum Kind {
     Count(u64),
     /// Any whole number.
     Int,
+    /// A number of at least the first and at most the second.
+    Number(f64, f64),
     /// A size of at least this many bytes.
     Bytes(u64),
     /// A duration of at least this many milliseconds.
@@ -37,6 +41,8 @@ impl Kind {
             Kind::Bool => "true or false".into(),
             Kind::Count(min) => format!("a whole number of at least {min}"),
             Kind::Int => "a whole number".into(),
+            Kind::Number(min, f64::MAX) => format!("a number of at least {min}"),
+            Kind::Number(min, max) => format!("a number from {min} to {max}"),
             Kind::Bytes(min) => format!("a size of at least {}", crate::format_bytes(*min)),
             Kind::Duration(min) => {
                 format!(
@@ -73,7 +79,7 @@ const fn key(name: &'static str, kind: Kind, default: Option<&'static str>, doc:
 pub const COMPONENT_TABLES: [&str; 4] = ["model", "loss", "optimizer", "schedule"];
 
 /// Lists of tables within them: what stands in the second `[[model.layers]]` is `model.layers[1].type` and so on.
-pub const COMPONENT_LISTS: [&str; 2] = ["model.layers", "optimizer.groups"];
+pub const COMPONENT_LISTS: [&str; 3] = ["model.layers", "optimizer.groups", "schedule.then"];
 
 const MIB: u64 = 1 << 20;
 
@@ -82,7 +88,12 @@ pub const KEYS: &[Key] = &[
     key("name", Kind::Text, Some("\"ringspin\""), "Name of the job in YARN and in logs."),
     key("seed", Kind::Count(0), Some("1"), "Seed of initial weights, permutations and dropout."),
     key("epochs", Kind::Count(1), Some("1"), "Passes over the training data."),
-    key("batch_size", Kind::Count(1), Some("128"), "Records of one step, over all workers."),
+    key(
+        "batch_size",
+        Kind::Count(1),
+        Some("128"),
+        "Records of one batch, over all workers: of one step, unless accumulate_steps says otherwise.",
+    ),
     key(
         "lanes",
         Kind::Count(0),
@@ -95,6 +106,39 @@ pub const KEYS: &[Key] = &[
         Kind::Bool,
         Some("true"),
         "End the job when loss or gradients are not finite; false: go on and report it.",
+    ),
+    key(
+        "accumulate_steps",
+        Kind::Count(1),
+        Some("1"),
+        "Batches that one step learns from, as from one batch of all their records; the last step of an epoch takes \
+         what is left. A step stays one update: schedules, warm-up and reports count updates.",
+    ),
+    key(
+        "clip_value",
+        Kind::Number(0.0, f64::MAX),
+        None,
+        "Largest magnitude of each gradient; larger ones are cut to it (PyTorch clip_grad_value_).",
+    ),
+    key(
+        "clip_norm",
+        Kind::Number(0.0, f64::MAX),
+        None,
+        "Largest norm of all gradients together, after clip_value; larger ones are scaled down (PyTorch \
+         clip_grad_norm_).",
+    ),
+    key(
+        "ema_decay",
+        Kind::Number(0.0, 1.0),
+        None,
+        "Keep a running average of the weights, of which so much stays in each step; validation measures it and the \
+         written model has it (PyTorch get_ema_multi_avg_fn).",
+    ),
+    key(
+        "keep_best",
+        Kind::Bool,
+        Some("false"),
+        "Write the weights of the best validation, by early_stopping.monitor, instead of the last ones.",
     ),
     key(
         "input.path",
@@ -213,6 +257,31 @@ pub const KEYS: &[Key] = &[
     key("validation.labels", Kind::Text, None, "idx: label files of the validation data."),
     key("validation.files", Kind::Text, None, "csv, raw: files of the validation data."),
     key("validation.every_epochs", Kind::Count(1), Some("1"), "Epochs between two validations."),
+    key(
+        "early_stopping.patience",
+        Kind::Count(1),
+        None,
+        "Validations in a row that may be no better before training ends; without it, training goes on.",
+    ),
+    key(
+        "early_stopping.monitor",
+        Kind::Choice(&METRICS),
+        Some("\"loss\""),
+        "What of a validation is compared: the mean loss, or the share of records whose class had the largest (one of \
+         the five largest) outputs.",
+    ),
+    key(
+        "early_stopping.mode",
+        Kind::Choice(&MODES),
+        Some("\"auto\""),
+        "Whether less (min) or more (max) is better; auto: min for the loss, max for shares.",
+    ),
+    key(
+        "early_stopping.min_delta",
+        Kind::Number(0.0, f64::MAX),
+        Some("0"),
+        "How much better than the best a validation must be to count as better.",
+    ),
     key("output.path", Kind::Text, None, "Folder for the trained model. Flag: --output."),
     key("output.overwrite", Kind::Bool, Some("false"), "Replace an existing folder. Flag: --overwrite."),
     key(

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// More lanes than this, or workers, are a typing mistake: ApplicationMaster and workers keep something for each.
 const MAX_LANES: usize = 1 << 16;
+/// More batches are not summed for one step: fixed-point sums need room for all of them.
+const MAX_ACCUMULATED: u64 = 1 << 20;
 /// Lanes of a reproducible job of up to so many workers: dealt evenly to 1, 2, 3, 4 and 6 of them.
 const REPRODUCIBLE_LANES: usize = 12;
 
@@ -48,6 +50,14 @@ impl Reader<'_> {
         match self.value(key) {
             Some(Value::Int(n)) => n.unsigned_abs(),
             _ => 0,
+        }
+    }
+
+    fn number(&self, key: &str) -> Option<f64> {
+        match self.value(key) {
+            Some(Value::Int(n)) => Some(n as f64),
+            Some(Value::Float(n)) => Some(n),
+            _ => None,
         }
     }
 
@@ -122,6 +132,7 @@ impl JobSpec {
         let mut reader = Reader { settings: &settings, problems };
         let spec = read(&mut reader);
         contradictions(&spec, &mut reader);
+        selection(&spec, &mut reader);
         check(&spec, &mut reader.problems);
         reader.problems.or(spec)
     }
@@ -173,6 +184,23 @@ fn read(reader: &mut Reader<'_>) -> JobSpec {
         loss: reader.component("loss", "name", "cross_entropy"),
         optimizer: reader.component("optimizer", "name", "sgd"),
         schedule: reader.component("schedule", "name", "constant"),
+        updates: UpdatesSpec {
+            accumulate_steps: reader.count("accumulate_steps"),
+            clip_value: reader.number("clip_value"),
+            clip_norm: reader.number("clip_norm"),
+            ema_decay: reader.number("ema_decay"),
+        },
+        selection: SelectionSpec {
+            monitor: Monitor::new(
+                &reader.text("early_stopping.monitor"),
+                &reader.text("early_stopping.mode"),
+            ),
+            patience: reader
+                .value("early_stopping.patience")
+                .map(|_| reader.count("early_stopping.patience")),
+            min_delta: reader.number("early_stopping.min_delta").unwrap_or_default(),
+            keep_best: reader.flag("keep_best"),
+        },
         output: OutputSpec {
             path: reader.required_text("output.path", "the folder for the trained model (--output)"),
             overwrite: reader.flag("output.overwrite"),
@@ -384,6 +412,28 @@ fn stray_layers(reader: &mut Reader<'_>, layer_count: usize) {
     }
 }
 
+/// What hangs on validations needs some, and what belongs to early stopping needs that.
+fn selection(spec: &JobSpec, reader: &mut Reader<'_>) {
+    let mut idle: Vec<(&str, &str)> = Vec::new();
+    if spec.validation.is_none() {
+        let needs = "needs validation data (validation.path, .images, .files)";
+        idle.extend(spec.selection.patience.map(|_| ("early_stopping.patience", needs)));
+        idle.extend(spec.selection.keep_best.then_some(("keep_best", needs)));
+    }
+    if spec.selection.patience.is_none() {
+        idle.push(("early_stopping.min_delta", "does nothing without early_stopping.patience"));
+        if !spec.selection.keep_best {
+            for key in ["early_stopping.monitor", "early_stopping.mode"] {
+                idle.push((key, "does nothing without early_stopping.patience or keep_best"));
+            }
+        }
+    }
+    for (key, message) in idle.into_iter().filter(|(key, _)| reader.settings.differs(key)) {
+        let origin = reader.origin(key);
+        reader.problems.add(&origin, key, message);
+    }
+}
+
 fn read_model(reader: &mut Reader<'_>) -> ModelSpec {
     let layer_count = reader.settings.layer_count();
     stray_layers(reader, layer_count);
@@ -469,6 +519,18 @@ fn contradictions(spec: &JobSpec, reader: &mut Reader<'_>) {
     if spec.network.heartbeat_timeout < spec.network.heartbeat * 2 {
         wrong("network.heartbeat_timeout", "must be at least twice network.heartbeat".into());
     }
+    for (key, limit) in [("clip_value", spec.updates.clip_value), ("clip_norm", spec.updates.clip_norm)] {
+        if limit == Some(0.0) {
+            wrong(key, "must be greater than 0: nothing would be learned".into());
+        }
+    }
+    if spec.updates.ema_decay == Some(1.0) {
+        wrong("ema_decay", "must be less than 1: the average would stay as it began".into());
+    }
+    if spec.updates.accumulate_steps > MAX_ACCUMULATED {
+        let message = format!("is {}; at most {MAX_ACCUMULATED}", spec.updates.accumulate_steps);
+        wrong("accumulate_steps", message);
+    }
     if spec.input.std.iter().any(|std| *std <= 0.0) {
         wrong("input.std", "must be greater than 0".into());
     }
@@ -507,6 +569,64 @@ mod tests {
         assert_eq!(spec.optimizer.params.0["lr"].value, Value::Float(0.5));
         assert_eq!(spec.lanes, 12);
         assert!(spec.validation.is_none());
+    }
+
+    #[test]
+    fn what_hangs_on_validations_needs_some() {
+        let validated = format!("{MINIMAL}[validation]\nimages = \"t10k*\"\n");
+        let selection = |defines: &[&str]| resolve(&validated, defines).map(|spec| spec.selection);
+        let chosen = selection(&["early_stopping.patience=3", "early_stopping.monitor=top1"]).unwrap();
+        assert_eq!((chosen.patience, chosen.monitor.maximize, chosen.keep_best), (Some(3), true, false));
+        let chosen = selection(&["keep_best=true", "early_stopping.mode=max"]).unwrap();
+        assert!(chosen.keep_best && chosen.monitor.maximize && chosen.patience.is_none());
+        let text = resolve(MINIMAL, &["keep_best=true", "early_stopping.patience=1"]).unwrap_err();
+        for key in ["keep_best", "early_stopping.patience"] {
+            assert!(text.contains(&format!("-D: {key}: needs validation data")), "{text}");
+        }
+        let text = selection(&["early_stopping.min_delta=0.1", "early_stopping.monitor=top5"]).unwrap_err();
+        assert!(
+            text.contains("early_stopping.min_delta: does nothing without early_stopping.patience"),
+            "{text}"
+        );
+        assert!(text.contains("early_stopping.monitor: does nothing without"), "{text}");
+    }
+
+    #[test]
+    fn updates_have_limits() {
+        let spec =
+            resolve(MINIMAL, &["clip_norm=1", "clip_value=0.5", "ema_decay=0.999", "accumulate_steps=4"]);
+        let expected = UpdatesSpec {
+            accumulate_steps: 4,
+            clip_value: Some(0.5),
+            clip_norm: Some(1.0),
+            ema_decay: Some(0.999),
+        };
+        assert_eq!(spec.unwrap().updates, expected);
+        let text =
+            resolve(MINIMAL, &["clip_norm=0", "clip_value=-1", "ema_decay=1", "accumulate_steps=2000000"]);
+        let text = text.unwrap_err();
+        for expected in [
+            "-D: clip_norm: must be greater than 0",
+            "-D: clip_value: expected a number of at least 0, found -1",
+            "-D: ema_decay: must be less than 1",
+            "-D: accumulate_steps: is 2000000; at most 1048576",
+        ] {
+            assert!(text.contains(expected), "missing: {expected}\nin:\n{text}");
+        }
+    }
+
+    #[test]
+    fn groups_and_sequences_are_components_of_their_tables() {
+        let text = format!(
+            "{MINIMAL}[optimizer]\nlr = 0.1\n[[optimizer.groups]]\nmatch = \"a.*\"\n[[optimizer.groups]]\n\
+             match = \"*\"\nfreeze = true\n[schedule]\nthen = [{{ name = \"cosine\", from_epoch = 2 }}]\n"
+        );
+        let spec = resolve(&text, &["optimizer.lr=0.2", "optimizer.groups[1].lr=3"]).unwrap();
+        let names: Vec<&String> = spec.optimizer.params.0.keys().collect();
+        let expected = ["groups[0].match", "groups[1].freeze", "groups[1].lr", "groups[1].match", "lr"];
+        assert_eq!(names, expected);
+        assert_eq!(spec.optimizer.params.0["lr"].value, Value::Float(0.2));
+        assert_eq!(spec.schedule.params.0["then[0].name"].value, Value::Text("cosine".into()));
     }
 
     #[test]

@@ -243,6 +243,8 @@ fn check(kind: Kind, value: &Value) -> Result<(), String> {
         (Kind::Text, Value::Text(_)) | (Kind::Bool, Value::Bool(_)) | (Kind::Texts, Value::Text(_)) => true,
         (Kind::Int, Value::Int(n)) => i32::try_from(*n).is_ok(),
         (Kind::Count(min), Value::Int(n)) => u64::try_from(*n).is_ok_and(|n| n >= min),
+        (Kind::Number(min, max), Value::Int(n)) => (min..=max).contains(&(*n as f64)),
+        (Kind::Number(min, max), Value::Float(n)) => (min..=max).contains(n),
         (Kind::Bytes(min), Value::Text(text)) => parse_bytes(text)? >= min,
         (Kind::Duration(min), Value::Text(text)) => parse_duration(text)?.as_millis() >= u128::from(min),
         (Kind::Bytes(_), Value::Int(n)) => parse_bytes(&n.to_string()).map(|_| false)?,

@@ -5,6 +5,7 @@
 
 use crate::Component;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::time::Duration;
 
 /// One job, from input to output.
@@ -16,7 +17,7 @@ pub struct JobSpec {
     pub seed: u64,
     /// Passes over the training data.
     pub epochs: u64,
-    /// Records of one step over all workers.
+    /// Records of one batch over all workers.
     pub batch_size: usize,
     /// Lanes the data is dealt to: the unit of work that never depends on the number of workers.
     pub lanes: usize,
@@ -34,6 +35,10 @@ pub struct JobSpec {
     pub optimizer: Component,
     /// Learning-rate schedule.
     pub schedule: Component,
+    /// What becomes of gradients and weights, whatever the optimizer.
+    pub updates: UpdatesSpec,
+    /// What follows from validations.
+    pub selection: SelectionSpec,
     /// Where the model is written.
     pub output: OutputSpec,
     /// Workers.
@@ -254,4 +259,88 @@ pub enum WirePrecision {
     F32,
     /// bfloat16, rounded to nearest even: half the bytes.
     Bf16,
+}
+
+/// What becomes of gradients and weights, whatever the optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpdatesSpec {
+    /// Batches that one update learns from.
+    pub accumulate_steps: u64,
+    /// Largest magnitude of a gradient.
+    pub clip_value: Option<f64>,
+    /// Largest norm of all gradients together.
+    pub clip_norm: Option<f64>,
+    /// What a running average of the weights keeps of itself in an update.
+    pub ema_decay: Option<f64>,
+}
+
+/// What follows from validations.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SelectionSpec {
+    /// What tells whether one is better than another.
+    pub monitor: Monitor,
+    /// Validations in a row that may be no better before training ends; none: it goes on.
+    pub patience: Option<u64>,
+    /// How much better counts as better for `patience`.
+    pub min_delta: f64,
+    /// Write the weights of the best one.
+    pub keep_best: bool,
+}
+
+/// Names of what validations measure.
+pub const METRICS: [&str; 3] = ["loss", "top1", "top5"];
+/// Which values of it are better.
+pub const MODES: [&str; 3] = ["auto", "min", "max"];
+
+/// What a validation measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// Mean loss a record.
+    Loss,
+    /// Share of records whose target is the largest output.
+    Top1,
+    /// Share of records whose target is among the five largest outputs.
+    Top5,
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Metric::Loss => "loss",
+            Metric::Top1 => "top1",
+            Metric::Top5 => "top5",
+        })
+    }
+}
+
+/// What tells whether one validation is better than another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Monitor {
+    /// What is compared.
+    pub metric: Metric,
+    /// Whether more is better.
+    pub maximize: bool,
+}
+
+impl Monitor {
+    /// From one of [`METRICS`] and one of [`MODES`]; losses are better when they are less, shares when more.
+    pub fn new(metric: &str, mode: &str) -> Monitor {
+        let metric = match metric {
+            "top1" => Metric::Top1,
+            "top5" => Metric::Top5,
+            _ => Metric::Loss,
+        };
+        Monitor { metric, maximize: mode == "max" || (mode != "min" && metric != Metric::Loss) }
+    }
+
+    /// What every value is better than.
+    pub fn worst(&self) -> f64 {
+        if self.maximize { f64::NEG_INFINITY } else { f64::INFINITY }
+    }
+
+    /// Whether `value` is better than `best` by more than `delta`; a value that is not a number never is.
+    pub fn is_better(&self, value: f64, best: f64, delta: f64) -> bool {
+        if self.maximize { value > best + delta } else { value < best - delta }
+    }
 }

@@ -11,7 +11,7 @@ use crate::losses::{Loss, Measure};
 use crate::model::Parameter;
 use crate::optimizers::{Due, UpdateOptions, Updater};
 use crate::registry::Registry;
-use crate::schedules::Progress;
+use crate::schedules::{Progress, Validated};
 use crate::shape::Shape;
 use ringspin_job::{Component, Problems, Value};
 use safetensors::SafeTensors;
@@ -343,8 +343,17 @@ pub(crate) fn check_schedule(test: &str) {
         let schedule = Registry::standard().build_schedule(&schedule).unwrap();
         let (steps_per_epoch, epochs) =
             (row["steps_per_epoch"].as_u64().unwrap(), row["epochs"].as_u64().unwrap());
+        let total_steps = steps_per_epoch * epochs;
+        let measured = |(epoch, value): (u64, &Json)| {
+            let (step, value) = ((epoch + 1) * steps_per_epoch, value.as_f64().unwrap_or(f64::NAN));
+            Validated { step, loss: value, top1: Some(value), top5: None }
+        };
+        let validations = row["validations"].as_array().map(|values| (0..).zip(values).map(measured));
+        let validations: Vec<Validated> = validations.into_iter().flatten().collect();
         for (step, expected) in (0..).zip(row["factors"].as_array().unwrap()) {
-            let factor = schedule.factor(Progress { step, steps_per_epoch, epochs });
+            let seen = validations.partition_point(|validated| validated.step <= step);
+            let validations = &validations[..seen];
+            let factor = schedule.factor(Progress { step, steps_per_epoch, total_steps, validations });
             assert!((factor - expected.as_f64().unwrap()).abs() < 1e-12, "{row}, step {step}: {factor}");
             tried += 1;
         }

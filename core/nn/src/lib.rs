@@ -54,7 +54,7 @@ pub use registry::{
     BuildLayer, BuildLoss, BuildModel, BuildOptimizer, BuildSchedule, Entry, LAYER_PARAMS, ParamDoc,
     Registry, Table,
 };
-pub use schedules::{Progress, Schedule};
+pub use schedules::{Progress, Schedule, THEN_PARAMS, Validated};
 pub use shape::{Image, Layout, MAX_RECORD_ELEMENTS, Shape};
 pub use team::Team;
 pub use workspace::{TrainingPass, Workspace};

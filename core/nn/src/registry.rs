@@ -6,6 +6,7 @@
 use crate::layer::{Layer, Misfit};
 use crate::losses::{self, Loss};
 use crate::optimizers::{self, Optimizer, Optimizers};
+use crate::schedules::sequence::{self, Sequence, Start};
 use crate::schedules::warmup::{self, Warmup};
 use crate::schedules::{self, Schedule};
 use crate::shape::Shape;
@@ -209,7 +210,14 @@ impl Registry {
         r.optimizer("lamb", optimizers::lamb::build).describe(optimizers::lamb::DOC, optimizers::lamb::PARAMS);
         r.schedule("constant", schedules::constant::build).describe(schedules::constant::DOC, schedules::constant::PARAMS);
         r.schedule("step", schedules::step::build).describe(schedules::step::DOC, schedules::step::PARAMS);
+        r.schedule("multi_step", schedules::multi_step::build).describe(schedules::multi_step::DOC, schedules::multi_step::PARAMS);
+        r.schedule("exponential", schedules::exponential::build).describe(schedules::exponential::DOC, schedules::exponential::PARAMS);
+        r.schedule("natural_exponential", schedules::natural_exponential::build).describe(schedules::natural_exponential::DOC, schedules::natural_exponential::PARAMS);
         r.schedule("polynomial", schedules::polynomial::build).describe(schedules::polynomial::DOC, schedules::polynomial::PARAMS);
+        r.schedule("cosine", schedules::cosine::build).describe(schedules::cosine::DOC, schedules::cosine::PARAMS);
+        r.schedule("cosine_restarts", schedules::cosine_restarts::build).describe(schedules::cosine_restarts::DOC, schedules::cosine_restarts::PARAMS);
+        r.schedule("one_cycle", schedules::one_cycle::build).describe(schedules::one_cycle::DOC, schedules::one_cycle::PARAMS);
+        r.schedule("plateau", schedules::plateau::build).describe(schedules::plateau::DOC, schedules::plateau::PARAMS);
         r.model("lenet5", models::lenet5::build).describe(models::lenet5::DOC, models::lenet5::PARAMS).made_for(&[28, 28, 1]);
         r.model("autoencoder", models::autoencoder::build).describe(models::autoencoder::DOC, models::autoencoder::PARAMS).made_for(&[28, 28, 1]);
         r.model("vgg16", models::vgg::build_16).describe(models::vgg::DOC_16, models::vgg::PARAMS).made_for(&[224, 224, 3]);
@@ -398,18 +406,39 @@ impl Registry {
         }
     }
 
-    /// Builds a schedule, with the warm-up that its parameters ask for.
+    /// Builds a schedule, with the warm-up that its parameters ask for and the schedules that take over from it.
     ///
     /// # Errors
-    /// All mistakes in its name and parameters.
+    /// All mistakes in names and parameters.
     pub fn build_schedule(&self, component: &Component) -> Result<Box<dyn Schedule>, Problems> {
         let mut problems = Problems::new();
-        let Some(build) = self.schedules.find(component, &mut problems) else { return Err(problems) };
-        let mut reader = component.reader(&mut problems);
+        let (first, listed) = component.split_list(sequence::LIST, "name", &mut problems);
+        let first = self.build_single_schedule(&first, &mut problems);
+        let mut then = Vec::new();
+        for mut component in listed {
+            let start = Start::take(&mut component, &mut problems);
+            then.extend(
+                self.build_single_schedule(&component, &mut problems).map(|schedule| (start, schedule)),
+            );
+        }
+        match first {
+            Some(first) if then.is_empty() => problems.or(first),
+            Some(first) => problems.or(Box::new(Sequence { first, then })),
+            None => Err(problems),
+        }
+    }
+
+    fn build_single_schedule(
+        &self,
+        component: &Component,
+        problems: &mut Problems,
+    ) -> Option<Box<dyn Schedule>> {
+        let build = self.schedules.find(component, problems)?;
+        let mut reader = component.reader(problems);
         let schedule = build(&mut reader);
         let warmup = Warmup::read(&mut reader);
         reader.finish();
-        problems.or(warmup.before(schedule))
+        Some(warmup.before(schedule))
     }
 }
 

@@ -147,6 +147,8 @@ pub struct Updater {
     average: Vec<f32>,
     /// What is not learned ([`ParameterKind::Statistic`]).
     statistics: Vec<Range<usize>>,
+    /// Whether there is an average yet.
+    averaged: bool,
 }
 
 impl Updater {
@@ -176,7 +178,7 @@ impl Updater {
         let statistics = parameters.iter().filter(|parameter| parameter.kind == ParameterKind::Statistic);
         let mut statistics: Vec<Range<usize>> = statistics.map(|parameter| parameter.range.clone()).collect();
         join(&mut statistics);
-        Ok(Updater { sections, options, base_rate, count, sums, average, statistics })
+        Ok(Updater { sections, options, base_rate, count, sums, average, statistics, averaged: false })
     }
 
     /// The learning rate of the job's own optimizer, before the schedule.
@@ -194,14 +196,15 @@ impl Updater {
         self.sections.iter_mut().map(|section| &mut section.state)
     }
 
-    /// The running average of the parameters, once there was an update; `None` without `ema_decay`.
+    /// The running average of the parameters; `None` before the first update and without `ema_decay`.
     pub fn average(&self) -> Option<&[f32]> {
-        self.options.ema_decay.map(|_| &self.average[..])
+        self.averaged.then_some(&self.average[..])
     }
 
-    /// The same, for restoring it.
-    pub fn average_mut(&mut self) -> Option<&mut [f32]> {
-        self.options.ema_decay.map(|_| &mut self.average[..])
+    /// Where an average that another updater had is restored to; empty without `ema_decay`.
+    pub fn restore_average(&mut self) -> &mut [f32] {
+        self.averaged = !self.average.is_empty();
+        &mut self.average
     }
 
     /// Makes one update with all threads of `team`. Gradients are changed by clipping and penalties.
@@ -256,9 +259,10 @@ impl Updater {
                 self.average[range.clone()].copy_from_slice(params);
             }
         }
-        if due.update == 1 && share.is_some() {
+        if share.is_some() && !self.averaged {
             // It begins as a copy, of what does not learn too.
             self.average.copy_from_slice(params);
+            self.averaged = true;
         }
     }
 
@@ -401,7 +405,7 @@ mod tests {
             assert_eq!(from.names().collect::<Vec<_>>(), ["exp_avg", "exp_avg_sq"]);
             from.arrays().iter().zip(to.arrays_mut()).for_each(|(from, to)| to.copy_from_slice(from));
         }
-        second.average_mut().unwrap().copy_from_slice(first.average().unwrap());
+        second.restore_average().copy_from_slice(first.average().unwrap());
         for (updater, params) in [(&mut first, &mut params), (&mut second, &mut again)] {
             updater.update(&mut team, Due { update: 2, factor: 0.5 }, params, &mut noise(3, 50));
         }

@@ -16,7 +16,7 @@ pub(crate) fn build(_: &mut ParamReader<'_>) -> Box<dyn Schedule> {
 struct Constant;
 
 impl Schedule for Constant {
-    fn factor(&self, _: Progress) -> f64 {
+    fn factor(&self, _: Progress<'_>) -> f64 {
         1.0
     }
 }

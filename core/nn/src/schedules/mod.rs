@@ -1,35 +1,81 @@
-//! Schedules: the learning rate as a pure function of the step. One file each.
+//! Schedules: the learning rate as a pure function of where a job stands. One file each.
+//!
+//! A step is an update. Factors multiply every optimizer's own rate, so that any schedule goes with any optimizer.
 
 pub(crate) mod constant;
+pub(crate) mod cosine;
+pub(crate) mod cosine_restarts;
+pub(crate) mod exponential;
+pub(crate) mod multi_step;
+pub(crate) mod natural_exponential;
+pub(crate) mod one_cycle;
+pub(crate) mod plateau;
 pub(crate) mod polynomial;
+pub(crate) mod sequence;
 pub(crate) mod step;
+mod unit;
 pub(crate) mod warmup;
 
+pub use sequence::THEN_PARAMS;
+
+use ringspin_job::{Metric, Monitor};
+
+/// What a validation measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Validated {
+    /// Updates made before it.
+    pub step: u64,
+    /// Mean loss a record.
+    pub loss: f64,
+    /// Share of records whose target is the largest output; absent where targets are numbers.
+    pub top1: Option<f64>,
+    /// Share of records whose target is among the five largest outputs.
+    pub top5: Option<f64>,
+}
+
+impl Validated {
+    /// The number that `metric` names; not a number where it was not measured.
+    pub fn value(&self, metric: Metric) -> f64 {
+        match metric {
+            Metric::Loss => self.loss,
+            Metric::Top1 => self.top1.unwrap_or(f64::NAN),
+            Metric::Top5 => self.top5.unwrap_or(f64::NAN),
+        }
+    }
+}
+
 /// Where a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress<'a> {
     /// Updates made so far: 0 at the first.
     pub step: u64,
     /// Updates of one epoch.
     pub steps_per_epoch: u64,
-    /// Epochs of the job.
-    pub epochs: u64,
+    /// Updates of the whole job, or of a schedule's part in a sequence.
+    pub total_steps: u64,
+    /// What validations have measured so far, in order.
+    pub validations: &'a [Validated],
 }
 
-impl Progress {
+impl Progress<'_> {
     /// Full epochs made so far.
     pub fn epoch(&self) -> u64 {
         self.step / self.steps_per_epoch.max(1)
     }
 
-    /// Updates of the whole job.
-    pub fn total_steps(&self) -> u64 {
-        self.steps_per_epoch.saturating_mul(self.epochs)
+    /// Epochs of the whole job, those begun counted.
+    pub fn epochs(&self) -> u64 {
+        self.total_steps.div_ceil(self.steps_per_epoch.max(1))
     }
 }
 
-/// The learning rate as a function of the step.
+/// The learning rate as a function of where a job stands.
 pub trait Schedule: Send + Sync {
-    /// What the optimizer's own rate is multiplied by for the update at `progress`.
-    fn factor(&self, progress: Progress) -> f64;
+    /// What the optimizers' own rates are multiplied by for the update at `progress`.
+    fn factor(&self, progress: Progress<'_>) -> f64;
+
+    /// What it looks at in validations, if at anything.
+    fn monitor(&self) -> Option<Monitor> {
+        None
+    }
 }

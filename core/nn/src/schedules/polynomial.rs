@@ -25,8 +25,8 @@ struct Polynomial {
 }
 
 impl Schedule for Polynomial {
-    fn factor(&self, progress: Progress) -> f64 {
-        let total = self.total.unwrap_or(progress.total_steps()).max(1);
+    fn factor(&self, progress: Progress<'_>) -> f64 {
+        let total = self.total.unwrap_or(progress.total_steps).max(1);
         (1.0 - progress.step.min(total) as f64 / total as f64).powf(self.power)
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{Progress, Schedule};
 use crate::registry::ParamDoc;
-use ringspin_job::ParamReader;
+use ringspin_job::{Monitor, ParamReader};
 
 /// Parameters that every schedule has.
 pub(crate) const PARAMS: &[ParamDoc] = &[
@@ -37,10 +37,14 @@ struct Warmed {
 }
 
 impl Schedule for Warmed {
-    fn factor(&self, progress: Progress) -> f64 {
+    fn factor(&self, progress: Progress<'_>) -> f64 {
         let Warmup { steps, from } = self.warmup;
         let ramp = from + (1.0 - from) * progress.step.min(steps) as f64 / steps as f64;
         ramp * self.schedule.factor(progress)
+    }
+
+    fn monitor(&self) -> Option<Monitor> {
+        self.schedule.monitor()
     }
 }
 

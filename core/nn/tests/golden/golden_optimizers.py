@@ -156,27 +156,72 @@ def updater(out, noise):
 
 def schedules(out):
     L, epochs, per_epoch = torch.optim.lr_scheduler, 5, 4
-    def run(make, stride):
-        """Factors of all steps of a job; the scheduler moves every `stride` steps."""
+    total = epochs * per_epoch
+
+    def run(make, stride=1, values=None):
+        """Factors of all steps of a job; the scheduler moves every `stride` steps, by a validation's value if given."""
         w = torch.zeros(1, requires_grad=True)
         optimizer = torch.optim.SGD([w], lr=1.)
         scheduler, factors = make(optimizer), []
-        for step in range(epochs * per_epoch):
+        for step in range(total if values is None else len(values) * per_epoch):
             factors.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
             if (step + 1) % stride == 0:
-                scheduler.step()
+                scheduler.step(*([] if values is None else [values[step // per_epoch]]))
         return factors
+
     def chained(o):
         return L.ChainedScheduler([L.LinearLR(o, start_factor=.25, total_iters=6), L.StepLR(o, 5, .5)])
+
+    def sequence(o):
+        return L.SequentialLR(o, [L.PolynomialLR(o, 6), L.ExponentialLR(o, .8), L.CosineAnnealingLR(o, 8)], [6, 12])
+
+    def one_cycle(**p):
+        return run(lambda o: L.OneCycleLR(o, 1., total_steps=total, cycle_momentum=False, **p))
+
+    natural = lambda gamma, size, stride: [math.exp(-gamma * (step // stride // size)) for step in range(total)]
+    cycle = {"pct_start": .4, "anneal_strategy": "linear", "div_factor": 10., "final_div_factor": 50., "three_phase": True}
+    losses = [3., 2., 2., 2.0001, 1.99999, 1.5, 1.6, 1.7, 1.8, 1.9, 2., 2., 1.4999, 1., 1., 1., 1., float("nan"), 1., .5, .6, .6]
+    shares = [.1, .3, .3, .29, .31, .4, .4, .4, .39, .395, .42, .1, .1, .1, .1, .1]
+    plateau = [
+        (losses, {"patience": 1}, {}), (losses, {"factor": .5, "patience": 2, "cooldown": 2, "threshold": .01}, {}),
+        (losses, {"factor": .3, "patience": 0, "threshold": .2, "threshold_mode": "abs", "min_lr": .05}, {}),
+        (shares, {"mode": "max", "factor": .5, "patience": 1}, {"monitor": "top1", "mode": "auto"}),
+        (shares, {"mode": "max", "patience": 2, "threshold": .05, "threshold_mode": "abs"}, {})]
     rows = [
-        ("constant", "constant", {}, run(lambda o: L.ConstantLR(o, factor=1.), 1)),
+        ("constant", "constant", {}, run(lambda o: L.ConstantLR(o, factor=1.))),
         ("step", "step", {"step_size": 2}, run(lambda o: L.StepLR(o, 2), per_epoch)),
-        ("step", "step", {"step_size": 3, "gamma": .7, "unit": "step"}, run(lambda o: L.StepLR(o, 3, .7), 1)),
-        ("polynomial", "polynomial", {}, run(lambda o: L.PolynomialLR(o, epochs * per_epoch, 1.), 1)),
-        ("polynomial", "polynomial", {"power": 2., "total_steps": 12}, run(lambda o: L.PolynomialLR(o, 12, 2.), 1)),
-        ("warmup", "step", {"step_size": 5, "gamma": .5, "unit": "step", "warmup_steps": 6, "warmup_from": .25},
-         run(chained, 1))]
+        ("step", "step", {"step_size": 3, "gamma": .7, "unit": "step"}, run(lambda o: L.StepLR(o, 3, .7))),
+        ("multi_step", "multi_step", {"milestones": [1, 4]}, run(lambda o: L.MultiStepLR(o, [1, 4]), per_epoch)),
+        ("multi_step", "multi_step", {"milestones": [3, 3, 11], "gamma": .6, "unit": "step"},
+         run(lambda o: L.MultiStepLR(o, [3, 3, 11], .6))),
+        ("exponential", "exponential", {"gamma": .8}, run(lambda o: L.ExponentialLR(o, .8), per_epoch)),
+        ("exponential", "exponential", {"gamma": .5, "step_size": 4, "unit": "step"},
+         run(lambda o: L.ExponentialLR(o, .5 ** .25))),
+        ("natural_exponential", "natural_exponential", {"gamma": .3}, natural(.3, 1, per_epoch)),
+        ("natural_exponential", "natural_exponential", {"gamma": .1, "step_size": 3, "unit": "step"}, natural(.1, 3, 1)),
+        ("polynomial", "polynomial", {}, run(lambda o: L.PolynomialLR(o, total, 1.))),
+        ("polynomial", "polynomial", {"power": 2., "total_steps": 12}, run(lambda o: L.PolynomialLR(o, 12, 2.))),
+        ("cosine", "cosine", {}, run(lambda o: L.CosineAnnealingLR(o, total))),
+        ("cosine", "cosine", {"unit": "epoch", "min_factor": .1}, run(lambda o: L.CosineAnnealingLR(o, epochs, .1), per_epoch)),
+        ("cosine", "cosine", {"t_max": 7, "min_factor": .05}, run(lambda o: L.CosineAnnealingLR(o, 7, .05))),
+        ("cosine_restarts", "cosine_restarts", {"t_0": 2}, run(lambda o: L.CosineAnnealingWarmRestarts(o, 2), per_epoch)),
+        ("cosine_restarts", "cosine_restarts", {"t_0": 3, "t_mult": 2, "min_factor": .1, "unit": "step"},
+         run(lambda o: L.CosineAnnealingWarmRestarts(o, 3, 2, .1))),
+        ("one_cycle", "one_cycle", {}, one_cycle()), ("one_cycle", "one_cycle", cycle, one_cycle(**cycle)),
+        ("warmup", "step", {"step_size": 5, "gamma": .5, "unit": "step", "warmup_steps": 6, "warmup_from": .25}, run(chained)),
+        ("sequence", "polynomial",
+         {"then[0].name": "exponential", "then[0].gamma": .8, "then[0].unit": "step", "then[0].from_step": 6,
+          "then[1].name": "cosine", "then[1].from_epoch": 3}, run(sequence))]
     rows = [{"test": t, "name": n, "params": p, "steps_per_epoch": per_epoch, "epochs": epochs, "factors": f}
             for t, n, p, f in rows]
-    (out / "schedules.json").write_text(json.dumps(rows, indent=1) + "\n")
+    for values, torch_params, changed in plateau:
+        params = torch_params | changed
+        if "min_lr" in params:
+            params["min_factor"] = params.pop("min_lr")
+        if torch_params.get("mode") == "max":
+            params["monitor"] = "top1"
+        factors = run(lambda o: L.ReduceLROnPlateau(o, **torch_params), per_epoch, values)
+        rows.append({"test": "plateau", "name": "plateau", "params": params, "steps_per_epoch": per_epoch,
+                     "epochs": len(values), "validations": [None if v != v else v for v in values], "factors": factors})
+    (out / "schedules.json").write_text(json.dumps(rows).replace("}, {", "},\n{") + "\n")
