@@ -1,7 +1,8 @@
 //! From a description to layers whose shapes fit: names, connections, shapes and shared weights.
 
 use crate::graph::{Graph, MAX_INPUTS, Node};
-use crate::layer::{Layer, Misfit, ParameterSpec};
+use crate::initialize::Start;
+use crate::layer::{Layer, Misfit, ParameterKind, ParameterSpec};
 use crate::model::{Described, Parameter};
 use crate::registry::Registry;
 use crate::shape::Shape;
@@ -43,6 +44,7 @@ struct Common {
     inputs: Vec<usize>,
     share: Option<(String, Setting)>,
     loss_weight: Option<f64>,
+    start: Start,
 }
 
 impl Assembly {
@@ -237,6 +239,7 @@ impl Assembly {
         let start = self.parameters.last().map_or(0, |last| last.range.end);
         let mut end = start;
         for ParameterSpec { name, shape, init, kind } in specs {
+            let init = if kind == ParameterKind::Learned { common.start.of(&shape, init) } else { init };
             let elements = shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
             let begin = end;
             end = match elements.and_then(|elements| end.checked_add(elements)) {
@@ -286,6 +289,7 @@ impl Assembly {
         let mut take = |name: &str| component.params.0.remove(name);
         let (name, inputs) = (take("name"), take("inputs"));
         let (share, loss_weight) = (take("share"), take("loss_weight"));
+        let (init, bias_init) = (take("init"), take("bias_init"));
         let mut wrong = |setting: &Setting, key: &str, message: String| {
             problems.add(&setting.origin, format!("{}.{key}", component.path), message);
         };
@@ -330,7 +334,18 @@ impl Assembly {
                 None
             }
         });
-        Common { name, inputs, share, loss_weight }
+        let mut start = Start::default();
+        if let Some(setting) = init
+            && let Err(message) = start.read_weights(&setting.value)
+        {
+            problems.add(&setting.origin, format!("{}.init", component.path), message);
+        }
+        if let Some(setting) = bias_init
+            && let Err(message) = start.read_vectors(&setting.value)
+        {
+            problems.add(&setting.origin, format!("{}.bias_init", component.path), message);
+        }
+        Common { name, inputs, share, loss_weight, start }
     }
 
     /// The values that a layer names: one name, or a list.

@@ -230,6 +230,12 @@ impl Registry {
         r.model("inception_v3", models::inception_v3::build).describe(models::inception_v3::DOC, models::inception_v3::PARAMS).made_for(&[299, 299, 3]);
         r.model("mobilenet_v1", models::mobilenet::build_v1).describe(models::mobilenet::DOC_V1, models::mobilenet::PARAMS_V1).made_for(&[224, 224, 3]);
         r.model("mobilenet_v2", models::mobilenet::build_v2).describe(models::mobilenet::DOC_V2, models::mobilenet::PARAMS_V2).made_for(&[224, 224, 3]);
+        r.model("neumf", models::neumf::build).describe(models::neumf::DOC, models::neumf::PARAMS).made_for(&[2]);
+        r.model("wide_deep", models::wide_deep::build).describe(models::wide_deep::DOC, models::wide_deep::PARAMS);
+        r.model("text_cnn", models::text::build_cnn).describe(models::text::DOC_CNN, models::text::PARAMS_CNN).made_for(&[200]);
+        r.model("lstm_text", models::text::build_lstm).describe(models::text::DOC_LSTM, models::text::PARAMS_RECURRENT).made_for(&[200]);
+        r.model("gru_text", models::text::build_gru).describe(models::text::DOC_GRU, models::text::PARAMS_RECURRENT).made_for(&[200]);
+        r.model("word_lm", models::text::build_lm).describe(models::text::DOC_LM, models::text::PARAMS_LM).made_for(&[35]);
         r.model("mlp", models::mlp::build).describe(models::mlp::DOC, models::mlp::PARAMS);
         r
     }

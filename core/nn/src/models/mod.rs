@@ -7,8 +7,11 @@ pub(crate) mod lenet5;
 pub(crate) mod mlp;
 pub(crate) mod mobilenet;
 mod net;
+pub(crate) mod neumf;
 pub(crate) mod resnet;
+pub(crate) mod text;
 pub(crate) mod vgg;
+pub(crate) mod wide_deep;
 
 use ringspin_job::{Component, Value};
 

@@ -102,6 +102,32 @@ impl Net {
         self.after(input, "dropout", &[("p", p.into())])
     }
 
+    /// One number of the record.
+    pub(super) fn column(&mut self, name: &str, place: usize) -> Name {
+        let range = [("dim", 0usize.into()), ("start", place.into()), ("end", (place + 1).into())];
+        self.named(name, "slice", &["input"], &range)
+    }
+
+    /// The row of a table that one number stands for.
+    pub(super) fn embedding(
+        &mut self,
+        name: &str,
+        column: &str,
+        [rows, width]: [usize; 2],
+        init: &str,
+    ) -> Name {
+        let sizes =
+            [("num_embeddings", rows.into()), ("embedding_dim", width.into()), ("init", Value::from(init))];
+        let row = self.named(name, "embedding", &[column], &sizes);
+        self.after(&row, "flatten", &[])
+    }
+
+    /// Joins layers.
+    pub(super) fn join(&mut self, name: &str, kind: &str, inputs: &[Name]) -> Name {
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        self.named(name, kind, &inputs, &[])
+    }
+
     pub(super) fn layers(self) -> Vec<Component> {
         self.layers
     }
