@@ -41,6 +41,11 @@ fn spaced(seed: u64, count: usize) -> Vec<f32> {
     numbers
 }
 
+/// Numbers of both signs from 1 to 2: what can be divided by.
+fn far(seed: u64, count: usize) -> Vec<f32> {
+    noise(seed, count).into_iter().map(|v| v + 1f32.copysign(v)).collect()
+}
+
 /// Whole numbers from 0 to 6: rows of a table.
 fn ids(seed: u64, count: usize) -> Vec<f32> {
     noise(seed, count).into_iter().map(|v| ((v + 1.0) / 2.0 * 7.0).floor()).collect()
@@ -140,6 +145,7 @@ fn cases(name: &str) -> Vec<Case> {
             shapes,
             inputs: match case["inputs"].as_str() {
                 Some("spaced") => spaced,
+                Some("far") => far,
                 Some("ids") => ids,
                 _ => noise,
             },

@@ -5,6 +5,7 @@
 pub(crate) mod batch_norm;
 pub(crate) mod correlate;
 pub(crate) mod elementwise;
+mod functions;
 pub(crate) mod gemm;
 mod isa;
 pub(crate) mod lanes;
@@ -12,6 +13,7 @@ pub(crate) mod math;
 mod peak;
 pub(crate) mod pool;
 mod portable;
+pub(crate) mod response_norm;
 pub(crate) mod softmax;
 pub(crate) mod update;
 

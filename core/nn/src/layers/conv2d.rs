@@ -32,7 +32,7 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
 const FEW_CHANNELS: usize = 16;
 
 /// Weights of a filter: what is larger is a typing mistake.
-const MAX_FILTER: usize = 1 << 24;
+pub(super) const MAX_FILTER: usize = 1 << 24;
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug)]

@@ -14,12 +14,34 @@ pub(crate) const DOC: &str = "drops numbers at random in training (PyTorch Dropo
 pub(crate) const PARAMS: &[ParamDoc] = &[ParamDoc::new("p", "0.5", "probability that a number is dropped")];
 
 pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
-    let p = reader.number("p", 0.0..=1.0, Some(0.5));
-    Ok(Box::new(Dropout { p, shape: input.clone() }))
+    let chance = Chance::new(reader.number("p", 0.0..=1.0, Some(0.5)));
+    Ok(Box::new(Dropout { chance, shape: input.clone() }))
+}
+
+/// What random words mean.
+pub(super) struct Chance {
+    /// A word below it drops.
+    threshold: u64,
+    /// What the others are multiplied by.
+    factor: f32,
+}
+
+impl Chance {
+    /// Drops with probability `p`.
+    pub(super) fn new(p: f64) -> Self {
+        // p = 1 drops every word.
+        let threshold = (p * 2f64.powi(32)) as u64;
+        Chance { threshold, factor: if p < 1.0 { (1.0 / (1.0 - p)) as f32 } else { 0.0 } }
+    }
+
+    /// 0 when `word` drops.
+    pub(super) fn factor(&self, word: u32) -> f32 {
+        if u64::from(word) < self.threshold { 0.0 } else { self.factor }
+    }
 }
 
 struct Dropout {
-    p: f64,
+    chance: Chance,
     shape: Shape,
 }
 
@@ -27,15 +49,14 @@ impl Dropout {
     /// `to = from · mask / (1 - p)`, record by record.
     fn drop(&self, context: Context, from: &[f32], to: &mut [f32]) {
         let elements = self.shape.elements();
-        // A word below the threshold drops; p = 1 drops every word.
-        let threshold = (self.p * 2f64.powi(32)) as u64;
-        let factor = if self.p < 1.0 { (1.0 / (1.0 - self.p)) as f32 } else { 0.0 };
         let records = from.chunks_exact(elements).zip(to.chunks_exact_mut(elements));
         for (i, (from, to)) in records.enumerate() {
             let random = context.key.record(context.layer, context.first_record + i);
             for (quad, (from, to)) in from.chunks(4).zip(to.chunks_mut(4)).enumerate() {
                 for ((from, to), word) in from.iter().zip(to).zip(random.quad(quad)) {
-                    *to = if u64::from(word) < threshold { 0.0 } else { from * factor };
+                    let factor = self.chance.factor(word);
+                    // What is dropped is 0 even where it is not a number.
+                    *to = if factor > 0.0 { from * factor } else { 0.0 };
                 }
             }
         }
