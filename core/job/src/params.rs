@@ -198,6 +198,26 @@ impl ParamReader<'_> {
         })
     }
 
+    /// A list of whole numbers from `range`.
+    pub fn integers(
+        &mut self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<i64>,
+        default: Option<Vec<i64>>,
+    ) -> Vec<i64> {
+        let expected = format!("a list of whole numbers of at least {}", range.start());
+        self.read(name, default, Vec::new(), &expected, |value| match value {
+            Value::List(items) => items
+                .iter()
+                .map(|item| match item {
+                    Value::Int(v) => Some(*v).filter(|v| range.contains(v)),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        })
+    }
+
     /// A number from `range`, which `expected` describes (`"a number from 0 to 1"`).
     pub fn number(
         &mut self,

@@ -109,7 +109,9 @@ fn activate(mut graph: Graph) -> Graph {
         let activation = *activation.downcast::<Activation>().expect("its type was just checked");
         let node = &mut graph.nodes[before];
         let absorbed = absorbs(node, &activation);
-        if !absorbed && (node.layer.needs().output || node.layer.wide().is_some()) {
+        // Its output is overwritten: nobody may read it again, the activation neither.
+        let read = node.layer.needs().output || activation.needs().input;
+        if !absorbed && (read || node.layer.wide().is_some()) {
             graph.nodes[i].layer = Box::new(activation);
             continue;
         }
@@ -124,7 +126,7 @@ fn activate(mut graph: Graph) -> Graph {
 }
 
 /// A layer with an activation applied to its output where it lies, while it is in the cache. Needs a layer
-/// that does not read its output again: it is overwritten.
+/// that does not read its output again, and an activation that does not either: it is overwritten.
 struct Activated {
     inner: Box<dyn Layer>,
     activation: Activation,
@@ -240,5 +242,12 @@ mod tests {
         let average = [("conv2d", kernel(3)), ("relu", None), ("avg_pool2d", kernel(2))];
         assert_eq!(paths(&average), ["conv2d + relu", "avg_pool2d"]);
         assert_eq!(paths(&[("relu", None), ("sigmoid", None)]), ["relu", "sigmoid"]);
+        let clipped = [("conv2d", kernel(3)), ("relu6", None), ("max_pool2d", kernel(2)), ("elu", None)];
+        assert_eq!(paths(&clipped), ["conv2d", "max_pool2d + relu6", "elu"]);
+        // Their derivatives are written in terms of the input, and they fall as well as rise.
+        for name in ["gelu", "silu", "hard_swish", "softplus"] {
+            let last = [("conv2d", kernel(3)), (name, None), ("max_pool2d", kernel(2))];
+            assert_eq!(paths(&last), ["conv2d", name, "max_pool2d"]);
+        }
     }
 }

@@ -46,6 +46,11 @@ fn spaced(seed: u64, count: usize) -> Vec<f32> {
     numbers
 }
 
+/// Numbers of both signs from 1 to 2: what can be divided by.
+fn far(seed: u64, count: usize) -> Vec<f32> {
+    noise(seed, count).into_iter().map(|v| v + 1f32.copysign(v)).collect()
+}
+
 /// Whole numbers from 0 to 6: rows of a table.
 fn ids(seed: u64, count: usize) -> Vec<f32> {
     noise(seed, count).into_iter().map(|v| ((v + 1.0) / 2.0 * 7.0).floor()).collect()
@@ -61,6 +66,7 @@ fn maker(name: &Json) -> fn(u64, usize) -> Vec<f32> {
     match name.as_str() {
         Some("spaced") => spaced,
         Some("ids") => ids,
+        Some("far") => far,
         Some("flags") => flags,
         Some("narrower") => |seed, count| spaced(seed, count).into_iter().map(|v| 0.93 * v).collect(),
         Some("wide") => |seed, count| noise(seed, count).into_iter().map(|v| 4.0 * v).collect(),

@@ -14,6 +14,8 @@ mod batch;
 #[cfg(test)]
 mod build_tests;
 mod execute;
+#[cfg(test)]
+mod fit_tests;
 mod fuse;
 #[cfg(test)]
 mod golden;

@@ -68,6 +68,43 @@ fn steps(spec: &ModelSpec, input: &[usize]) -> usize {
     ALLOCATIONS.load(Ordering::Relaxed) - before
 }
 
+/// Models of the layers that are in no other: of images, and of sequences.
+fn plain_layers() -> [(Vec<Component>, &'static [usize]); 2] {
+    let images = vec![
+        layer("conv2d", &[("out_channels", 20), ("kernel_size", 3), ("padding", 1)]),
+        layer("local_response_norm", &[("size", 5)]),
+        layer("gelu", &[]),
+        layer("group_norm", &[("num_groups", 4)]),
+        layer("prelu", &[("num_parameters", 20)]),
+        layer("conv_transpose2d", &[("out_channels", 6), ("kernel_size", 2), ("stride", 2)]),
+        layer("within_channel_lrn", &[("size", 3)]),
+        layer("hard_swish", &[]),
+        layer("dropout2d", &[]),
+        layer("adaptive_max_pool2d", &[("output_size", 5)]),
+        layer("softplus", &[]),
+        layer("global_avg_pool2d", &[]),
+        layer("log_softmax", &[]),
+    ];
+    let shape = Value::List(vec![Value::Int(-1), Value::Int(4)]);
+    let padding = Value::List(vec![Value::Int(1), Value::Int(2)]);
+    let sequences = vec![
+        layer("linear", &[("out_features", 36)]),
+        Component::new("", "reshape").with("shape", shape),
+        Component::new("", "pad").with("padding", padding),
+        layer("conv1d", &[("out_channels", 8), ("kernel_size", 3)]),
+        layer("elu", &[]),
+        layer("conv_transpose1d", &[("out_channels", 6), ("kernel_size", 2)]),
+        layer("softmax", &[("dim", 0)]),
+        layer("max_pool1d", &[("kernel_size", 2)]),
+        layer("transpose", &[]),
+        layer("slice", &[("start", 1)]),
+        layer("scale", &[("factor", 3)]),
+        layer("identity", &[]),
+        Component::new("", "reduce").with("op", Value::Text("max".into())),
+    ];
+    [(images, &[9, 9, 2]), (sequences, &[7])]
+}
+
 #[test]
 fn a_step_allocates_nothing() {
     let named = |model| ModelSpec { model, layers: Vec::new() };
@@ -86,4 +123,8 @@ fn a_step_allocates_nothing() {
     assert_eq!(steps(&named(Component::new("model", "lenet5")), &[28, 28, 1]), 0, "lenet5");
     assert_eq!(steps(&named(mlp), &[40]), 0, "mlp");
     assert_eq!(steps(&custom, &[9, 9, 2]), 0, "many channels");
+    for (layers, input) in plain_layers() {
+        let spec = ModelSpec { model: Component::new("model", "custom"), layers };
+        assert_eq!(steps(&spec, input), 0, "{:?}", spec.layers);
+    }
 }

@@ -1,28 +1,9 @@
 //! One number in, one number out.
 
+pub(crate) use super::functions::Function;
+use super::functions::{Unary, WithUnary};
 use super::lanes::{LANES, Lanes};
-use super::{Isa, Kernel, math};
-
-/// A function that is applied to every number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Function {
-    /// Hyperbolic tangent.
-    Tanh,
-    /// Logistic function.
-    Sigmoid,
-    /// max(x, 0).
-    Relu,
-    /// e to the power of x, for x ≤ 0.
-    #[cfg(test)]
-    ExpOfNegative,
-}
-
-impl Function {
-    /// Whether a larger number never gives a smaller one.
-    pub(crate) fn rises(self) -> bool {
-        matches!(self, Function::Tanh | Function::Sigmoid | Function::Relu)
-    }
-}
+use super::{Isa, Kernel};
 
 /// `y = f(x)`.
 ///
@@ -41,86 +22,26 @@ pub(crate) fn map_in_place(isa: Isa, function: Function, x: &mut [f32]) {
     unsafe { dispatch(isa, function, start, start, len) }
 }
 
-/// `dy = dy · f'(x)`, with f' written in terms of y = f(x).
+/// `dy = dy · f'(x)`, of a function whose derivative is written in terms of y = f(x).
 ///
 /// # Panics
 /// When the slices differ in length.
 pub(crate) fn derive_in_place(isa: Isa, function: Function, y: &[f32], dy: &mut [f32]) {
+    debug_assert!(!function.derives_from_input(), "{function:?} derives from x");
     assert_eq!(y.len(), dy.len(), "every output has a gradient");
     let (start, len) = (dy.as_mut_ptr(), dy.len());
     // SAFETY: `y` and `dy` hold `len` numbers each; `dy` is read before it is written.
     unsafe { dispatch_derivative(isa, function, y.as_ptr(), start, start, len) }
 }
 
-/// `dx = dy · f'(x)`, with f' written in terms of y = f(x).
+/// `dx = dy · f'(x)`; `from` is x or y as [`Function::derives_from_input`] says.
 ///
 /// # Panics
 /// When the slices differ in length.
-pub(crate) fn derive(isa: Isa, function: Function, y: &[f32], dy: &[f32], dx: &mut [f32]) {
-    assert!(y.len() == dy.len() && y.len() == dx.len(), "every output has a gradient");
+pub(crate) fn derive(isa: Isa, function: Function, from: &[f32], dy: &[f32], dx: &mut [f32]) {
+    assert!(from.len() == dy.len() && from.len() == dx.len(), "every output has a gradient");
     // SAFETY: three different slices of the same length.
-    unsafe { dispatch_derivative(isa, function, y.as_ptr(), dy.as_ptr(), dx.as_mut_ptr(), y.len()) }
-}
-
-trait Unary: Copy {
-    fn apply<V: Lanes>(self, x: V) -> V;
-    /// `dy · f'(x)` from y.
-    fn derivative<V: Lanes>(self, y: V, dy: V) -> V;
-}
-
-#[derive(Clone, Copy)]
-struct Tanh;
-impl Unary for Tanh {
-    #[inline(always)]
-    fn apply<V: Lanes>(self, x: V) -> V {
-        math::tanh(x)
-    }
-    #[inline(always)]
-    fn derivative<V: Lanes>(self, y: V, dy: V) -> V {
-        V::splat(1.0).sub(y.mul(y)).mul(dy)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Sigmoid;
-impl Unary for Sigmoid {
-    #[inline(always)]
-    fn apply<V: Lanes>(self, x: V) -> V {
-        math::sigmoid(x)
-    }
-    #[inline(always)]
-    fn derivative<V: Lanes>(self, y: V, dy: V) -> V {
-        V::splat(1.0).sub(y).mul(y).mul(dy)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Relu;
-impl Unary for Relu {
-    #[inline(always)]
-    fn apply<V: Lanes>(self, x: V) -> V {
-        // 0 > NaN is false, so that NaN stays.
-        V::splat(0.0).if_greater(x, V::splat(0.0), x)
-    }
-    #[inline(always)]
-    fn derivative<V: Lanes>(self, y: V, dy: V) -> V {
-        y.if_greater(V::splat(0.0), dy, V::splat(0.0))
-    }
-}
-
-#[cfg(test)]
-#[derive(Clone, Copy)]
-struct ExpOfNegative;
-#[cfg(test)]
-impl Unary for ExpOfNegative {
-    #[inline(always)]
-    fn apply<V: Lanes>(self, x: V) -> V {
-        math::exp_of_negative(x)
-    }
-    #[inline(always)]
-    fn derivative<V: Lanes>(self, y: V, dy: V) -> V {
-        y.mul(dy)
-    }
+    unsafe { dispatch_derivative(isa, function, from.as_ptr(), dy.as_ptr(), dx.as_mut_ptr(), dy.len()) }
 }
 
 struct Map<U> {
@@ -152,7 +73,7 @@ impl<U: Unary> Kernel for Map<U> {
 
 struct Derive<U> {
     unary: U,
-    y: *const f32,
+    from: *const f32,
     dy: *const f32,
     dx: *mut f32,
     len: usize,
@@ -167,48 +88,67 @@ impl<U: Unary> Kernel for Derive<U> {
         // SAFETY: `dispatch_derivative` promises `len` numbers behind all pointers.
         unsafe {
             while i + LANES <= self.len {
-                let (y, dy) = (V::load(self.y.add(i)), V::load(self.dy.add(i)));
-                self.unary.derivative(y, dy).store(self.dx.add(i));
+                let (from, dy) = (V::load(self.from.add(i)), V::load(self.dy.add(i)));
+                self.unary.derivative(from, dy).store(self.dx.add(i));
                 i += LANES;
             }
             let rest = self.len - i;
             if rest > 0 {
-                let (y, dy) = (V::load_first(self.y.add(i), rest), V::load_first(self.dy.add(i), rest));
-                self.unary.derivative(y, dy).store_first(self.dx.add(i), rest);
+                let from = V::load_first(self.from.add(i), rest);
+                let dy = V::load_first(self.dy.add(i), rest);
+                self.unary.derivative(from, dy).store_first(self.dx.add(i), rest);
             }
         }
+    }
+}
+
+/// [`Map`] of a function that is still to be known.
+struct MapWith {
+    isa: Isa,
+    x: *const f32,
+    y: *mut f32,
+    len: usize,
+}
+
+impl WithUnary for MapWith {
+    fn with<U: Unary>(self, unary: U) {
+        self.isa.run(Map { unary, x: self.x, y: self.y, len: self.len });
     }
 }
 
 /// # Safety
 /// `x` and `y` point at `len` numbers each; they may be the same.
 unsafe fn dispatch(isa: Isa, function: Function, x: *const f32, y: *mut f32, len: usize) {
-    match function {
-        Function::Tanh => isa.run(Map { unary: Tanh, x, y, len }),
-        Function::Sigmoid => isa.run(Map { unary: Sigmoid, x, y, len }),
-        Function::Relu => isa.run(Map { unary: Relu, x, y, len }),
-        #[cfg(test)]
-        Function::ExpOfNegative => isa.run(Map { unary: ExpOfNegative, x, y, len }),
+    function.dispatch(MapWith { isa, x, y, len });
+}
+
+/// [`Derive`] of a function that is still to be known.
+struct DeriveWith {
+    isa: Isa,
+    from: *const f32,
+    dy: *const f32,
+    dx: *mut f32,
+    len: usize,
+}
+
+impl WithUnary for DeriveWith {
+    fn with<U: Unary>(self, unary: U) {
+        let DeriveWith { isa, from, dy, dx, len } = self;
+        isa.run(Derive { unary, from, dy, dx, len });
     }
 }
 
 /// # Safety
-/// `y`, `dy` and `dx` point at `len` numbers each; `dy` and `dx` may be the same.
+/// `from`, `dy` and `dx` point at `len` numbers each; `dy` and `dx` may be the same.
 unsafe fn dispatch_derivative(
     isa: Isa,
     function: Function,
-    y: *const f32,
+    from: *const f32,
     dy: *const f32,
     dx: *mut f32,
     len: usize,
 ) {
-    match function {
-        Function::Tanh => isa.run(Derive { unary: Tanh, y, dy, dx, len }),
-        Function::Sigmoid => isa.run(Derive { unary: Sigmoid, y, dy, dx, len }),
-        Function::Relu => isa.run(Derive { unary: Relu, y, dy, dx, len }),
-        #[cfg(test)]
-        Function::ExpOfNegative => isa.run(Derive { unary: ExpOfNegative, y, dy, dx, len }),
-    }
+    function.dispatch(DeriveWith { isa, from, dy, dx, len });
 }
 
 /// Adds `row` to every row of `matrix`.

@@ -7,6 +7,7 @@ pub(crate) mod batch_norm;
 pub mod conv;
 pub(crate) mod correlate;
 pub(crate) mod elementwise;
+mod functions;
 pub(crate) mod gemm;
 mod isa;
 pub(crate) mod lanes;
@@ -16,6 +17,7 @@ mod peak;
 pub(crate) mod pool;
 mod portable;
 pub(crate) mod recurrent;
+pub(crate) mod response_norm;
 pub(crate) mod softmax;
 pub(crate) mod update;
 

@@ -1,10 +1,10 @@
-//! What relu, tanh and sigmoid share: `y = f(x)` for every number, whatever the shape and layout.
+//! What relu, tanh and the like share: `y = f(x)` for every number, whatever the shape and layout.
 
 use crate::kernels::elementwise::{Function, derive, map};
 use crate::layer::{Backward, Forward, Layer, Needs};
 use crate::shape::{Layout, Shape};
 
-/// A function of every number; its derivative is written in terms of the output.
+/// A function of every number. Where its derivative is written in terms of the output it can be applied in place.
 pub(crate) struct Activation {
     pub(crate) function: Function,
     pub(crate) shape: Shape,
@@ -24,7 +24,8 @@ impl Layer for Activation {
     }
 
     fn needs(&self) -> Needs {
-        Needs { input: false, output: true }
+        let input = self.function.derives_from_input();
+        Needs { input, output: !input }
     }
 
     fn forward(&self, pass: Forward<'_>) {
@@ -33,7 +34,8 @@ impl Layer for Activation {
 
     fn backward(&self, pass: Backward<'_>) {
         if let Some(dx) = pass.dx {
-            derive(pass.context.isa, self.function, pass.y, pass.dy, dx);
+            let from = if self.function.derives_from_input() { pass.x } else { pass.y };
+            derive(pass.context.isa, self.function, from, pass.dy, dx);
         }
     }
 }

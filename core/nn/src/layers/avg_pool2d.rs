@@ -32,14 +32,15 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
     Ok(Box::new(AvgPool2d { window, include_pad, divisor, input, output, shape, layout }))
 }
 
-struct AvgPool2d {
-    window: Window,
-    include_pad: bool,
-    divisor: Option<usize>,
-    input: Image,
-    output: Image,
-    shape: Shape,
-    layout: Layout,
+pub(super) struct AvgPool2d {
+    pub(super) window: Window,
+    pub(super) include_pad: bool,
+    pub(super) divisor: Option<usize>,
+    pub(super) input: Image,
+    pub(super) output: Image,
+    /// Of the output; when it is not an image, records are such of one row.
+    pub(super) shape: Shape,
+    pub(super) layout: Layout,
 }
 
 impl AvgPool2d {
@@ -73,7 +74,7 @@ impl Layer for AvgPool2d {
     }
 
     fn wants(&self, given: Layout) -> Layout {
-        given
+        if self.shape.as_image().is_some() { given } else { Layout::ChannelsLast }
     }
 
     fn arrange(&mut self, input: Layout) -> Layout {

@@ -11,6 +11,7 @@ use super::activation::Activation;
 use super::conv_planar::Planar;
 use super::conv_whole::Whole;
 use super::window::Window;
+use crate::kernels::conv::ConvSize;
 use crate::kernels::elementwise::Function;
 use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Wide};
 use crate::registry::ParamDoc;
@@ -35,7 +36,7 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
 const FEW_FILTERS: usize = 16;
 
 /// Weights of a filter: what is larger is a typing mistake.
-const MAX_FILTER: usize = 1 << 24;
+pub(super) const MAX_FILTER: usize = 1 << 24;
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +62,20 @@ impl Conv {
     /// Weights of one filter.
     pub(super) fn filter(&self) -> usize {
         self.group_inputs() * self.window.kernel[0] * self.window.kernel[1]
+    }
+
+    /// The same, as kernels of whole micro-batches know it.
+    pub(super) fn size(&self) -> ConvSize {
+        let Conv { window, input, output, groups, .. } = *self;
+        ConvSize {
+            input: [input.h, input.w, input.c],
+            output: [output.h, output.w, output.c],
+            kernel: window.kernel,
+            stride: window.stride,
+            padding: window.padding,
+            dilation: window.dilation,
+            groups,
+        }
     }
 
     /// Weights of all filters.
@@ -103,7 +118,8 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
     } else {
         Kernel::Whole(Whole::new(&conv))
     };
-    Ok(Box::new(Conv2d { conv, shape, kernel }))
+    let weight = vec![filters, conv.group_inputs(), conv.window.kernel[0], conv.window.kernel[1]];
+    Ok(Box::new(Conv2d { conv, shape, weight, kernel }))
 }
 
 /// How a convolution is computed.
@@ -115,10 +131,17 @@ enum Kernel {
 pub(crate) struct Conv2d {
     conv: Conv,
     shape: Shape,
+    /// Shape of the weights.
+    weight: Vec<usize>,
     kernel: Kernel,
 }
 
 impl Conv2d {
+    /// A convolution of all records at once whose output and weights the user knows by other shapes.
+    pub(super) fn whole(conv: Conv, shape: Shape, weight: Vec<usize>) -> Self {
+        Conv2d { conv, shape, weight, kernel: Kernel::Whole(Whole::new(&conv)) }
+    }
+
     /// Takes in an activation that follows; `false` when it can not.
     pub(crate) fn absorb(&mut self, activation: &Activation) -> bool {
         match &mut self.kernel {
@@ -137,11 +160,10 @@ impl Layer for Conv2d {
     }
 
     fn parameters(&self) -> Vec<ParameterSpec> {
-        let (conv, [kh, kw]) = (&self.conv, self.conv.window.kernel);
+        let conv = &self.conv;
         // PyTorch's default: Kaiming uniform with a = √5, which is 1/√(weights of a filter) for both.
         let init = Init::Uniform { bound: 1.0 / (conv.filter() as f32).sqrt() };
-        let shape = vec![conv.output.c, conv.group_inputs(), kh, kw];
-        let weight = ParameterSpec::learned("weight", shape, init);
+        let weight = ParameterSpec::learned("weight", self.weight.clone(), init);
         let bias = ParameterSpec::learned("bias", vec![conv.output.c], init);
         if conv.bias { vec![weight, bias] } else { vec![weight] }
     }

@@ -5,8 +5,7 @@
 use super::conv2d::Conv;
 use crate::arena::{ALIGN, Shared};
 use crate::kernels::conv::{
-    BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, ConvSize, Forward,
-    ForwardArgs,
+    BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Forward, ForwardArgs,
 };
 use crate::kernels::elementwise::{Function, derive_in_place};
 use crate::layer;
@@ -28,16 +27,7 @@ pub(super) struct Whole {
 
 impl Whole {
     pub(super) fn new(conv: &Conv) -> Self {
-        let window = conv.window;
-        let size = ConvSize {
-            input: [conv.input.h, conv.input.w, conv.input.c],
-            output: [conv.output.h, conv.output.w, conv.output.c],
-            kernel: window.kernel,
-            stride: window.stride,
-            padding: window.padding,
-            dilation: window.dilation,
-            groups: conv.groups,
-        };
+        let size = conv.size();
         Whole {
             weights: conv.weights(),
             bias: conv.bias,

@@ -31,6 +31,43 @@ pub(super) fn sequence(layer: &str, input: &Shape) -> Result<[usize; 2], Misfit>
         .ok_or_else(|| Misfit(format!("{layer} needs sequences (T × F), the layer before gives {input}")))
 }
 
+/// Most dimensions that anybody counts.
+const MAX_DIMS: i64 = 8;
+
+/// Reads the number of a dimension, from the end when negative; [`dim_of`] says whether a record has it.
+pub(super) fn read_dim_number(reader: &mut ParamReader<'_>, key: &'static str, default: i64) -> i64 {
+    reader.integer(key, -MAX_DIMS..=MAX_DIMS - 1, Some(default))
+}
+
+/// The dimension `dim` of a record of `shape`, counted from 0, or from the end when negative.
+pub(super) fn dim_of(layer: &str, dim: i64, shape: &Shape) -> Result<usize, Misfit> {
+    let dims = shape.dims().len();
+    let from_start = usize::try_from(dim).ok().filter(|dim| *dim < dims);
+    let from_end =
+        usize::try_from(-dim).ok().filter(|back| *back > 0).and_then(|back| dims.checked_sub(back));
+    from_start.or(from_end).ok_or_else(|| {
+        Misfit(format!(
+            "{layer} has dimension {dim}, but the layer before gives {shape}, of {dims} dimensions"
+        ))
+    })
+}
+
+/// A record seen along one dimension: `outer` blocks of `count` rows of `inner` numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Along {
+    pub(super) outer: usize,
+    pub(super) count: usize,
+    pub(super) inner: usize,
+}
+
+impl Along {
+    /// `shape` along `dim`.
+    pub(super) fn new(shape: &Shape, dim: usize) -> Self {
+        let (before, own) = shape.dims().split_at(dim);
+        Along { outer: before.iter().product(), count: own[0], inner: own[1..].iter().product() }
+    }
+}
+
 /// The shape that all inputs of `layer` have.
 pub(super) fn same_shape(layer: &str, inputs: &[Shape]) -> Result<Shape, Misfit> {
     match inputs.iter().find(|shape| **shape != inputs[0]) {
@@ -38,5 +75,14 @@ pub(super) fn same_shape(layer: &str, inputs: &[Shape]) -> Result<Shape, Misfit>
             Err(Misfit(format!("{layer} needs inputs of one shape, not {} and {other}", inputs[0])))
         }
         None => Ok(inputs[0].clone()),
+    }
+}
+
+/// The shape that both inputs of `layer` have.
+pub(super) fn two_of_one_shape(layer: &str, inputs: &[Shape]) -> Result<Shape, Misfit> {
+    let shape = same_shape(layer, inputs)?;
+    match inputs.len() {
+        2 => Ok(shape),
+        count => Err(Misfit(format!("{layer} reads two inputs, {count} are given"))),
     }
 }

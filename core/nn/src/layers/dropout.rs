@@ -34,11 +34,16 @@ impl Mask {
         Mask { threshold: (p * 2f64.powi(32)) as u64, factor }
     }
 
+    /// What a number with this random word becomes: 0, even where it is not a number, when it is dropped.
+    pub(super) fn apply_one(self, word: u32, number: f32) -> f32 {
+        if u64::from(word) < self.threshold { 0.0 } else { number * self.factor }
+    }
+
     /// Applies it to numbers of a record whose random words begin with the quad `first`.
     pub(super) fn apply(self, random: &RecordRandom, first: usize, numbers: &mut [f32]) {
         for (quad, numbers) in numbers.chunks_mut(4).enumerate() {
             for (number, word) in numbers.iter_mut().zip(random.quad(first + quad)) {
-                *number = if u64::from(word) < self.threshold { 0.0 } else { *number * self.factor };
+                *number = self.apply_one(word, *number);
             }
         }
     }

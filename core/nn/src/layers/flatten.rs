@@ -1,7 +1,8 @@
 //! Flatten: an image becomes a flat record in PyTorch's order, channels first.
 //!
 //! x (H, W, C), y (F = C·H·W) with `y[(c H + h) W + w] = x[h, w, c]`, so that the weights of the linear layer
-//! behind it are those of a PyTorch model. Planar images and flat records already lie so: nothing moves then.
+//! behind it are those of a PyTorch model. Planar images and flat records already lie so: nothing moves then, and in
+//! sequences (T, F) neither, whose order is PyTorch's own.
 
 use super::relayout::{to_channels_last, to_planar};
 use crate::layer::{Backward, Forward, Layer, Misfit, Needs};
@@ -30,11 +31,8 @@ struct Flatten {
 impl Flatten {
     /// Rows (pixels) and columns (channels) of the matrix that is transposed; `None` when nothing moves.
     fn moves(&self) -> Option<(usize, usize)> {
-        let dims = self.input.dims();
-        let channels = *dims.last().expect("a shape has dimensions");
-        let pixels = self.input.elements() / channels;
-        let moves = dims.len() > 1 && channels > 1 && pixels > 1 && self.layout == Layout::ChannelsLast;
-        moves.then_some((pixels, channels))
+        let image = self.input.as_image().filter(|_| self.layout == Layout::ChannelsLast)?;
+        (image.c > 1 && image.pixels() > 1).then_some((image.pixels(), image.c))
     }
 }
 

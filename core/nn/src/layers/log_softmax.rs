@@ -1,4 +1,7 @@
-//! Logarithm of softmax: `y = x - max - log Σ exp(x - max)`, `dx = dy - exp(y) Σ dy`; x and y (F).
+//! Logarithm of softmax: `y = x - max - log Σ exp(x - max)`, `dx = dy - exp(y) Σ dy`, max and Σ along the last
+//! dimension.
+//!
+//! x and y of any shape: classes are the last dimension, of images the channels.
 
 use crate::kernels::softmax::{exp_into, exp_sum, largest};
 use crate::layer::{Backward, Forward, Layer, Misfit, Needs};
@@ -9,12 +12,8 @@ use ringspin_job::ParamReader;
 pub(crate) const DOC: &str = "logarithm of softmax, for the loss nll (PyTorch LogSoftmax over classes)";
 
 pub(crate) fn build(_: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
-    match input.as_flat() {
-        Some(features) => Ok(Box::new(LogSoftmax { features, shape: input.clone() })),
-        None => Err(Misfit(format!(
-            "log_softmax needs flat records, the layer before gives {input}; put a flatten between them"
-        ))),
-    }
+    let features = *input.dims().last().expect("a shape has dimensions");
+    Ok(Box::new(LogSoftmax { features, shape: input.clone() }))
 }
 
 struct LogSoftmax {
@@ -28,7 +27,7 @@ impl Layer for LogSoftmax {
     }
 
     fn flops(&self) -> u64 {
-        3 * self.features as u64
+        3 * self.shape.elements() as u64
     }
 
     fn needs(&self) -> Needs {

@@ -27,7 +27,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
     let window = read_window(reader, true);
     let (input, output) = sizes("max_pool2d", &window, input)?;
     let shape = Shape::image(output.h, output.w, output.c)?;
-    Ok(Box::new(MaxPool2d { window, input, output, shape, layout: Layout::ChannelsLast }))
+    Ok(Box::new(MaxPool2d::new(window, (input, output), shape)))
 }
 
 /// Reads the window of a pool.
@@ -49,6 +49,29 @@ pub(super) fn sizes(layer: &str, window: &Window, input: &Shape) -> Result<(Imag
     let Some(image) = input.as_image() else {
         return Err(Misfit(format!("{layer} needs images (H × W × C), the layer before gives {input}")));
     };
+    let [h, w] = window.output(layer, image)?;
+    Ok((image, Image { h, w, c: image.c }))
+}
+
+/// Reads the window of a pool over time: that of an image of one row.
+pub(super) fn read_window_of_time(reader: &mut ParamReader<'_>, dilated: bool) -> Window {
+    let kernel = reader.count("kernel_size", 1, None);
+    let stride = reader.count("stride", 1, Some(kernel));
+    let padding = reader.count("padding", 0, Some(0));
+    let dilation = if dilated { reader.count("dilation", 1, Some(1)) } else { 1 };
+    let ceil = reader.flag("ceil_mode", false);
+    if padding > kernel / 2 {
+        reader.problem("padding", format!("can be at most half of kernel_size {kernel}, found {padding}"));
+    }
+    Window { kernel: [1, kernel], stride: [1, stride], padding: [0, padding], dilation: [1, dilation], ceil }
+}
+
+/// A sequence as an image of one row, before and after a pool.
+pub(super) fn sizes_of_time(layer: &str, window: &Window, input: &Shape) -> Result<(Image, Image), Misfit> {
+    let [time, features] = input.dims() else {
+        return Err(Misfit(format!("{layer} needs sequences (T × F), the layer before gives {input}")));
+    };
+    let image = Image { h: 1, w: *time, c: *features };
     let [h, w] = window.output(layer, image)?;
     Ok((image, Image { h, w, c: image.c }))
 }
@@ -79,7 +102,7 @@ impl Layer for MaxPool2d {
     }
 
     fn wants(&self, given: Layout) -> Layout {
-        given
+        if self.shape.as_image().is_some() { given } else { Layout::ChannelsLast }
     }
 
     fn arrange(&mut self, input: Layout) -> Layout {
@@ -130,6 +153,11 @@ impl Layer for MaxPool2d {
 }
 
 impl MaxPool2d {
+    /// From images to images; records of `shape`, when they are not images, are such of one row.
+    pub(super) fn new(window: Window, (input, output): (Image, Image), shape: Shape) -> Self {
+        MaxPool2d { window, input, output, shape, layout: Layout::ChannelsLast }
+    }
+
     /// What is pooled: records, or planes of one channel.
     fn images(&self, records: usize) -> ((usize, Image), (usize, Image)) {
         (as_planes(self.layout, records, self.input), as_planes(self.layout, records, self.output))

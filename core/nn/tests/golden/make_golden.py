@@ -7,7 +7,7 @@ float64, so that the files hold the true values. Records are channels last, as t
 import json, math, pathlib, sys
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from safetensors.numpy import save_file
-import golden_losses, golden_models, golden_optimizers
+import golden_layers, golden_losses, golden_models, golden_optimizers
 
 OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)
 
@@ -152,7 +152,6 @@ def layers():
     write_layer("relu", lambda s, p: nn.ReLU(), shapes, spaced)
     write_layer("tanh", lambda s, p: nn.Tanh(), shapes)
     write_layer("sigmoid", lambda s, p: nn.Sigmoid(), shapes)
-    write_layer("flatten", lambda s, p: nn.Flatten(), [(2, [3, 4, 5], {}), (1, [2, 2, 1], {}), (2, [7], {})])
     write_layer("batch_norm2d", batch_norm, [
         (5, [3], {}), (2, [5, 4, 17], {}), (3, [2, 7, 64], {"eps": 1e-3, "momentum": .3}), (4, [33], {"affine": False}),
         (2, [3, 3, 5], {"track_running_stats": False}), (2, [1, 1, 1], {}), (3, [9, 8, 130], {})])
@@ -162,7 +161,7 @@ def layers():
     write_join("concat", lambda p, *xs: torch.cat(xs, p["dim"] + 1 if p.get("dim", -1) >= 0 else p.get("dim", -1)), [
         (2, [[3], [5]], {}), (3, [[2, 3, 4], [2, 3, 1], [2, 3, 17]], {}), (2, [[2, 3, 4], [1, 3, 4]], {"dim": 0}),
         (1, [[2, 3, 4], [2, 2, 4]], {"dim": -2}), (2, [[1]], {})])
-    write_layer("log_softmax", lambda s, p: nn.LogSoftmax(1), [(3, [10], {}), (1, [2], {}), (2, [37], {}), (2, [1], {})])
+    golden_layers.layers(write_layer, write_join, noise, spaced)
 
 
 

@@ -1,0 +1,33 @@
+//! Maximum of each channel: `y[c] = max x`; dy goes to the first largest number.
+//!
+//! x (H, W, C), y (C): a flat record, as `adaptive_max_pool2d` of output size 1 and `flatten` together; Keras' `GlobalMaxPooling2D`.
+
+use super::adaptive_max_pool2d::AdaptiveMaxPool;
+use super::regions::Regions;
+use crate::layer::{Layer, Misfit};
+use crate::shape::Shape;
+use ringspin_job::ParamReader;
+
+/// One line for the documentation.
+pub(crate) const DOC: &str = "maximum of each channel (PyTorch AdaptiveMaxPool2d(1) and Flatten)";
+
+pub(crate) fn build(_: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
+    let regions = Regions::new("global_max_pool2d", input, [1, 1])?;
+    let shape = Shape::flat(regions.output.c)?;
+    Ok(Box::new(AdaptiveMaxPool { regions, shape }))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::golden;
+
+    #[test]
+    fn agrees_with_pytorch() {
+        golden::check_layer("global_max_pool2d", 1e-6);
+    }
+
+    #[test]
+    fn gradient_agrees_with_differences() {
+        golden::check_layer_gradient("global_max_pool2d", 2e-3);
+    }
+}
