@@ -193,7 +193,7 @@ impl RowTile<'_> {
                 let first = self.a.add(*segment as usize);
                 // Three rows share a pointer, so that all rows can be addressed without running out of registers.
                 let mut rows: [*const f32; 5] =
-                    std::array::from_fn(|i| hidden(first.wrapping_add(3 * i * self.a_stride)));
+                    std::array::from_fn(|i| first.wrapping_add(hidden(3 * i * self.a_stride)));
                 for _ in 0..self.length {
                     let panel: [V; W] = std::array::from_fn(|v| V::load(b.add(v * LANES)));
                     for (three, row) in sums.chunks_mut(3).zip(rows) {
@@ -405,19 +405,19 @@ impl OuterTile<'_> {
     }
 }
 
-/// The same pointer, of which the compiler no longer knows where it comes from: it would otherwise give every row
-/// of a tile a pointer of its own, more than there are registers.
+/// The same number, of which the compiler no longer knows where it comes from: it would otherwise give every row of a
+/// tile a pointer of its own, more than there are registers.
 #[inline(always)]
-fn hidden(pointer: *const f32) -> *const f32 {
+fn hidden(number: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
     {
-        let mut pointer = pointer;
-        // SAFETY: no instruction at all; the pointer stays what it is.
+        let mut number = number;
+        // SAFETY: no instruction at all; the number stays what it is.
         unsafe {
-            std::arch::asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack, preserves_flags))
+            std::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags))
         };
-        pointer
+        number
     }
     #[cfg(not(target_arch = "x86_64"))]
-    pointer
+    number
 }
