@@ -39,6 +39,7 @@ SPARK = {
     "spark.speculation": "false",
 }
 STEP = re.compile(r"Trained (\d+)(?:\.0)? records in ([\d.E-]+) seconds")
+FAILURE = re.compile(r"(Exception|Error)\b.*:")
 
 
 def command(given, scratch):
@@ -52,6 +53,8 @@ def command(given, scratch):
     properties |= {"spark.local.dir": scratch, "java.io.tmpdir": scratch}
     flags = [f"-D{name}={value}" for name, value in properties.items()]
     if given.model == "lenet5":
+        if not (given.mnist / "train-images-idx3-ubyte").exists():
+            sys.exit(f"bigdl.py: no MNIST in {given.mnist}: scripts/fetch-mnist")
         program = [f"{CLASSES}.lenet.Train", "-f", given.mnist.resolve()]
     else:
         program = [f"{CLASSES}.utils.DistriOptimizerPerf", "-m", given.model]
@@ -62,7 +65,7 @@ def command(given, scratch):
 def train(given):
     """Seconds of each step and the highest resident memory of the JVM in MiB."""
     warm_up = WARM_UP_STEPS_LENET if given.model == "lenet5" else WARM_UP_STEPS
-    times, peak, end, other = [], 0.0, None, []
+    times, peak, end, why = [], 0.0, None, "no reason given"
     with tempfile.TemporaryDirectory(prefix="ringspin-bigdl-") as scratch:
         words = [str(word) for word in command(given, scratch)]
         jvm = subprocess.Popen(
@@ -72,7 +75,7 @@ def train(given):
             for line in jvm.stdout:
                 step = STEP.search(line)
                 if not step:
-                    other = [*other[-20:], line]
+                    why = line.strip() if FAILURE.search(line) else why
                     continue
                 peak = max(peak, high_water_mib(jvm.pid))
                 warm_up -= 1
@@ -85,7 +88,7 @@ def train(given):
         finally:
             jvm.kill()
             jvm.wait()
-    sys.exit("".join(other) + "bigdl.py: BigDL ended by itself")
+    sys.exit(f"bigdl.py: BigDL ended by itself: {why}")
 
 
 def high_water_mib(pid):
