@@ -1,8 +1,10 @@
 //! For the tests: what PyTorch computed (`tests/golden/`), and differences as a second oracle.
 
 mod layers;
+mod models;
 
 pub(crate) use layers::{check_layer, check_layer_gradient, single_layer};
+pub(crate) use models::check_model;
 
 use crate::batch::{TargetKind, Targets};
 use crate::kernels::Isa;
@@ -82,6 +84,8 @@ struct Case {
     /// What makes each input; the last makes the others too.
     inputs: Vec<fn(u64, usize) -> Vec<f32>>,
     arrays: Vec<(String, Vec<f64>)>,
+    /// PyTorch's names of a model's parameters, in the order that they were made in.
+    parameters: Vec<String>,
 }
 
 impl Case {
@@ -164,6 +168,7 @@ fn cases(name: &str) -> Vec<Case> {
                 None => vec![maker(&case["inputs"])],
             },
             arrays: arrays.collect(),
+            parameters: serde_json::from_value(case["parameters"].clone()).unwrap_or_default(),
         }
     });
     cases.collect()

@@ -2,6 +2,8 @@
 
 pub(crate) mod lenet5;
 pub(crate) mod mlp;
+pub(crate) mod transformer_encoder;
+pub(crate) mod transformer_encoder_layer;
 
 use ringspin_job::{Component, Value};
 
