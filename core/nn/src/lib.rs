@@ -37,7 +37,7 @@ mod training_tests;
 mod workspace;
 
 pub use batch::{BatchMetrics, BatchView, TargetKind, Targets};
-pub use kernels::{Isa, conv, peak_flops};
+pub use kernels::{Isa, Prepacked, conv, peak_flops};
 pub use layer::{
     Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard,
 };

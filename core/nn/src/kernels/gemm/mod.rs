@@ -8,8 +8,10 @@
 mod blas;
 mod blocked;
 mod pack;
+mod prepacked;
 
 use super::Isa;
+pub use prepacked::Prepacked;
 
 /// A matrix in a slice: `rows × cols`, with the distances between neighbours in both directions.
 #[derive(Clone, Copy, Debug)]

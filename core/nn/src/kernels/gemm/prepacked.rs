@@ -1,0 +1,140 @@
+//! Products with a matrix that is packed once and multiplied often: weights of linear and recurrent layers, with rows
+//! that are read where they lie. For few rows [`super::multiply`] spends half of its time on packing.
+
+use super::{Matrix, fits};
+use crate::kernels::Isa;
+use crate::kernels::conv::tile::{PANEL, RowBand, Start, panel_width};
+
+/// Steps of a panel that stay in the first-level cache.
+const RESIDENT_STEPS: usize = 192;
+
+/// Sizes of a packed matrix b of `inner × columns`.
+///
+/// ```text
+/// let b = Prepacked { inner: 128, columns: 512 };
+/// b.pack(&weights, true, &mut packed);                        // once; weights are [columns, inner]
+/// b.multiply(isa, (&x, 128), &packed, (&mut y, 512), false);  // often; any number of rows
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepacked {
+    /// Rows of b.
+    pub inner: usize,
+    /// Columns of b.
+    pub columns: usize,
+}
+
+impl Prepacked {
+    /// Numbers of packed b.
+    pub fn packed(&self) -> usize {
+        let panels = (0..self.columns).step_by(PANEL);
+        panels.map(|first| panel_width((self.columns - first).min(PANEL)) * self.inner).sum()
+    }
+
+    /// Packs b: `[inner, columns]`, or `[columns, inner]` where it is `transposed`.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    pub fn pack(&self, b: &[f32], transposed: bool, packed: &mut [f32]) {
+        let b = if transposed {
+            Matrix::new(b, self.columns, self.inner).transposed()
+        } else {
+            Matrix::new(b, self.inner, self.columns)
+        };
+        let [down, right] = b.stride;
+        let mut rest = &mut packed[..self.packed()];
+        for first in (0..self.columns).step_by(PANEL) {
+            let columns = (self.columns - first).min(PANEL);
+            let panel;
+            (panel, rest) = rest.split_at_mut(panel_width(columns) * self.inner);
+            for (step, row) in panel.chunks_exact_mut(panel_width(columns)).enumerate() {
+                let from = b.data[step * down + first * right..].iter().step_by(right);
+                row[columns..].fill(0.0);
+                row[..columns].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            }
+        }
+    }
+
+    /// Computes `c = a · b`, or `c += a · b` when `accumulate`. Both come with the numbers from a row to the next; a has
+    /// as many rows as c. A number of c is one chain of fused multiply-adds in the order of the inner dimension, from 0,
+    /// or from what is there, on.
+    ///
+    /// # Panics
+    /// When a slice does not end with a row, or rows overlap.
+    pub fn multiply(
+        &self,
+        isa: Isa,
+        (a, a_stride): (&[f32], usize),
+        packed: &[f32],
+        (c, c_stride): (&mut [f32], usize),
+        accumulate: bool,
+    ) {
+        let rows = if self.columns == 0 { 0 } else { (c.len() + c_stride - self.columns) / c_stride };
+        assert!(fits(c.len(), rows, self.columns, c_stride), "c has {rows} rows of {c_stride} numbers");
+        assert!(fits(a.len(), rows, self.inner, a_stride), "a has {rows} rows of {a_stride} numbers");
+        assert!(packed.len() >= self.packed(), "b is packed");
+        for first in (0..self.columns).step_by(PANEL) {
+            let columns = (self.columns - first).min(PANEL);
+            for step in (0..self.inner.max(1)).step_by(RESIDENT_STEPS) {
+                let band = RowBand {
+                    lines: 1,
+                    rows,
+                    a: a.as_ptr(),
+                    a_row: a_stride,
+                    a_line: 0,
+                    segments: &[step as u32],
+                    length: RESIDENT_STEPS.min(self.inner - step),
+                    b: packed[first * self.inner + step * panel_width(columns)..].as_ptr(),
+                    columns,
+                    c: c[first..].as_mut_ptr(),
+                    c_row: c_stride,
+                    c_line: 0,
+                    start: if step > 0 || accumulate { Start::Memory } else { Start::Zero },
+                    relu: false,
+                };
+                // SAFETY: the slices hold all rows and the packed panel all steps.
+                unsafe { band.run(isa) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 31 + seed * 17) % 29) as f32 * 0.25 - 3.0).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn products_are_right_and_the_same_on_every_cpu(
+            rows in 1usize..40, columns in 1usize..100, inner in prop_oneof![0usize..40, 180usize..400],
+            gap in 0usize..3, transposed: bool,
+        ) {
+            let (a, b) = (numbers(rows * (inner + gap), 1), numbers(inner * columns, 2));
+            let size = Prepacked { inner, columns };
+            let mut packed = vec![f32::NAN; size.packed()];
+            size.pack(&b, transposed, &mut packed);
+            let mut first: Option<Vec<f32>> = None;
+            for isa in Isa::available() {
+                let mut c = vec![0.5; rows * (columns + gap)];
+                let (down, right) = if transposed { (1, inner) } else { (columns, 1) };
+                let (x, stride) = (&a[..], inner + gap);
+                size.multiply(isa, (x, stride), &packed, (&mut c, columns + gap), false);
+                size.multiply(isa, (x, stride), &packed, (&mut c, columns + gap), true);
+                for (at, got) in c.iter().enumerate() {
+                    let (i, j) = (at / (columns + gap), at % (columns + gap));
+                    let product = |l: usize| f64::from(x[i * stride + l]) * f64::from(b[l * down + j * right]);
+                    let expected =
+                        if j < columns { 2.0 * (0..inner).map(product).sum::<f64>() } else { 0.5 };
+                    prop_assert!((f64::from(*got) - expected).abs() <= 1e-4 * (1.0 + inner as f64), "{} {}", got, expected);
+                }
+                prop_assert_eq!(first.get_or_insert_with(|| c.clone()), &c);
+            }
+        }
+    }
+}
