@@ -116,7 +116,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
         let message = format!("a filter of {} × {} × {}", kernel[0], kernel[1], conv.group_inputs());
         return Err(Misfit(format!("{message} has more than {MAX_FILTER} weights")));
     }
-    let kernel = if conv.group_outputs() < FEW_FILTERS {
+    let kernel = if conv.group_outputs() < FEW_FILTERS && !conv.size().depthwise() {
         Kernel::Planar(Planar::new(conv)?)
     } else {
         Kernel::Whole(Whole::new(&conv, WINOGRAD))

@@ -5,6 +5,7 @@
 //! | [`correlation`] | of any size, stride, padding, dilation and groups: direct | forward, backward-data |
 //! | [`pointwise`] | of one pixel: a matrix product on the image as it lies | forward, backward-data |
 //! | [`gradient`] | any: outer products, direct | backward-weights |
+//! | [`depthwise`] | one a channel | all |
 //! | [`winograd`] | 3 × 3, stride 1: a quarter of the multiplications | all |
 //!
 //! Each pass is planned once for its sizes ([`Forward`], [`BackwardData`], [`BackwardWeights`]), says how much scratch
@@ -14,6 +15,7 @@
 //! Refuses to: allocate in a pass, choose threads, know layers.
 
 mod correlation;
+mod depthwise;
 mod gather;
 mod gradient;
 mod pointwise;
@@ -21,13 +23,14 @@ mod size;
 mod statistics;
 #[cfg(test)]
 mod tests;
-mod tile;
+pub(in crate::kernels) mod tile;
 mod weights;
 mod winograd;
 
 use super::Isa;
 use crate::team::Team;
 use correlation::{Correlation, Job};
+use depthwise::{Depthwise, DepthwiseGradient};
 pub use gather::Prologue;
 use gradient::{Gradient, GradientJob};
 use pointwise::Pointwise;
@@ -129,7 +132,7 @@ pub struct Choice {
 impl Choice {
     /// Whether F(4×4, 3×3) is allowed, possible and faster.
     fn winograd(self, size: &ConvSize) -> bool {
-        self.winograd && winograd::applies(size)
+        self.winograd && winograd::applies(size) && winograd::pays(size)
     }
 }
 
@@ -138,6 +141,7 @@ impl Choice {
 enum Summing {
     Direct(Gradient),
     Winograd(WinogradGradient),
+    Depthwise(DepthwiseGradient),
 }
 
 /// How forward and backward-data are done.
@@ -146,6 +150,7 @@ enum Correlating {
     Direct(Correlation),
     Pointwise(Pointwise),
     Winograd(Winograd),
+    Depthwise(Depthwise),
 }
 
 impl Correlating {
@@ -154,6 +159,7 @@ impl Correlating {
             Correlating::Direct(direct) => direct.packed(),
             Correlating::Pointwise(pointwise) => pointwise.packed(),
             Correlating::Winograd(winograd) => winograd.packed(),
+            Correlating::Depthwise(depthwise) => depthwise.packed(),
         }
     }
 
@@ -162,6 +168,7 @@ impl Correlating {
             Correlating::Direct(direct) => direct.pack(team, weights, packed),
             Correlating::Pointwise(pointwise) => pointwise.pack(team, weights, packed),
             Correlating::Winograd(winograd) => winograd.pack(team, isa, weights, packed),
+            Correlating::Depthwise(depthwise) => depthwise.pack(weights, packed),
         }
     }
 
@@ -170,6 +177,7 @@ impl Correlating {
             Correlating::Direct(direct) => direct.scratch(records, threads),
             Correlating::Pointwise(pointwise) => pointwise.scratch(records, threads),
             Correlating::Winograd(winograd) => winograd.scratch(records, threads),
+            Correlating::Depthwise(_) => 0,
         }
     }
 
@@ -178,6 +186,7 @@ impl Correlating {
             Correlating::Direct(direct) => direct.parts(records),
             Correlating::Pointwise(pointwise) => pointwise.parts(records),
             Correlating::Winograd(winograd) => winograd.parts(records),
+            Correlating::Depthwise(depthwise) => depthwise.parts(records),
         }
     }
 
@@ -186,6 +195,7 @@ impl Correlating {
             Correlating::Direct(direct) => direct.run(team, isa, job, scratch),
             Correlating::Pointwise(pointwise) => pointwise.run(team, isa, job, scratch),
             Correlating::Winograd(winograd) => winograd.run(team, isa, job, scratch),
+            Correlating::Depthwise(depthwise) => depthwise.run(team, isa, job),
         }
     }
 }
@@ -195,6 +205,8 @@ impl Forward {
     pub fn plan(size: &ConvSize, choice: Choice) -> Forward {
         let how = if choice.winograd(size) {
             Correlating::Winograd(Winograd::forward(size))
+        } else if size.depthwise() {
+            Correlating::Depthwise(Depthwise::forward(size))
         } else if size.pointwise() {
             Correlating::Pointwise(Pointwise::forward(size))
         } else {
@@ -257,6 +269,8 @@ impl BackwardData {
     pub fn plan(size: &ConvSize, choice: Choice) -> BackwardData {
         let how = if choice.winograd(size) {
             Correlating::Winograd(Winograd::backward(size))
+        } else if size.depthwise() {
+            Correlating::Depthwise(Depthwise::backward(size))
         } else if size.pointwise() && size.stride == [1; 2] {
             Correlating::Pointwise(Pointwise::backward(size))
         } else {
@@ -309,6 +323,8 @@ impl BackwardWeights {
     pub fn plan(size: &ConvSize, choice: Choice) -> BackwardWeights {
         let how = if choice.winograd(size) {
             Summing::Winograd(WinogradGradient::new(size))
+        } else if size.depthwise() {
+            Summing::Depthwise(DepthwiseGradient::new(size))
         } else {
             Summing::Direct(Gradient::new(size))
         };
@@ -319,6 +335,7 @@ impl BackwardWeights {
         match &self.how {
             Summing::Direct(direct) => direct.scratch(records),
             Summing::Winograd(winograd) => winograd.scratch(records),
+            Summing::Depthwise(depthwise) => depthwise.scratch(),
         }
     }
 
@@ -348,6 +365,7 @@ impl BackwardWeights {
         match &self.how {
             Summing::Direct(direct) => direct.run(team, isa, job, scratch),
             Summing::Winograd(winograd) => winograd.run(team, isa, job, scratch),
+            Summing::Depthwise(depthwise) => depthwise.run(team, isa, job, scratch),
         }
     }
 }

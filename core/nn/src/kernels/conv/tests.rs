@@ -265,6 +265,15 @@ fn pointwise_cases() -> impl Strategy<Value = Case> {
     })
 }
 
+/// The same for a filter a channel.
+fn depthwise_cases() -> impl Strategy<Value = Case> {
+    cases().prop_map(|mut case| {
+        let channels = (case.size.input[2] / case.size.groups).max(2);
+        (case.size.input[2], case.size.output[2], case.size.groups) = (channels, channels, channels);
+        case
+    })
+}
+
 /// The same for 3 × 3 with stride 1, by F(4×4, 3×3).
 fn winograd_cases() -> impl Strategy<Value = Case> {
     cases().prop_filter_map("the window fits", |mut case| {
@@ -278,7 +287,7 @@ fn winograd_cases() -> impl Strategy<Value = Case> {
         let (kernel, stride, dilation) = ([3; 2], ones, ones);
         case.size = ConvSize { input, output, kernel, stride, padding, dilation, groups: 1 };
         case.winograd = true;
-        Some(case)
+        Some(case).filter(|case| Choice { winograd: true }.winograd(&case.size))
     })
 }
 
@@ -302,6 +311,13 @@ proptest! {
 
     #[test]
     fn filters_of_one_pixel_are_right_and_the_same_everywhere(case in pointwise_cases()) {
+        check_forward(&case)?;
+        check_backward_data(&case)?;
+        check_backward_weights(&case)?;
+    }
+
+    #[test]
+    fn depthwise_is_right_and_the_same_everywhere(case in depthwise_cases()) {
         check_forward(&case)?;
         check_backward_data(&case)?;
         check_backward_weights(&case)?;
