@@ -57,7 +57,7 @@ fn pools_and_convolutions_name_both_shapes() {
     check(
         conv("conv1d", &[]),
         &[8, 8, 3],
-        "conv1d needs sequences (T × C), the layer before gives 8 × 8 × 3",
+        "conv1d needs sequences (T × F), the layer before gives 8 × 8 × 3",
     );
     check(
         conv("conv1d", &[("in_channels", 5)]),

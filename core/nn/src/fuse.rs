@@ -109,7 +109,7 @@ fn activate(mut graph: Graph) -> Graph {
         let activation = *activation.downcast::<Activation>().expect("its type was just checked");
         let node = &mut graph.nodes[before];
         let absorbed = absorbs(node, &activation);
-        // Its output is overwritten: nobody may read it again, the activation neither.
+        // What lies between the two is overwritten: neither may read it again.
         let read = node.layer.needs().output || activation.needs().input;
         if !absorbed && (read || node.layer.wide().is_some()) {
             graph.nodes[i].layer = Box::new(activation);
@@ -126,7 +126,8 @@ fn activate(mut graph: Graph) -> Graph {
 }
 
 /// A layer with an activation applied to its output where it lies, while it is in the cache. Needs a layer
-/// that does not read its output again, and an activation that does not either: it is overwritten.
+/// that does not read its output again, and an activation whose derivative is written in terms of its own: what lies
+/// between the two is overwritten.
 struct Activated {
     inner: Box<dyn Layer>,
     activation: Activation,

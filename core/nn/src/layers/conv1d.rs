@@ -5,6 +5,7 @@
 //! last; BigDL's TemporalConvolution and Keras' Conv1D have it first, as here.
 
 use super::conv2d::{Conv, Conv2d, MAX_FILTER};
+use super::dims::sequence;
 use super::window::Window;
 use crate::layer::{Layer, Misfit};
 use crate::registry::ParamDoc;
@@ -34,9 +35,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
     let dilation = reader.count("dilation", 1, Some(1));
     let groups = reader.count("groups", 1, Some(1));
     let bias = reader.flag("bias", true);
-    let [time, channels] = *input.dims() else {
-        return Err(Misfit(format!("conv1d needs sequences (T × C), the layer before gives {input}")));
-    };
+    let [time, channels] = sequence("conv1d", input)?;
     if let Some(expected) = expected.filter(|expected| *expected != channels) {
         return Err(Misfit(format!("in_channels = {expected}, but the layer before gives {input}")));
     }

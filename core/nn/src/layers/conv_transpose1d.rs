@@ -4,6 +4,7 @@
 //! Computed as `conv_transpose2d` of an image of one row. PyTorch has time last.
 
 use super::conv_transpose2d::{ConvTranspose, Transposed, check_extra};
+use super::dims::sequence;
 use super::window::Window;
 use crate::layer::{Layer, Misfit};
 use crate::registry::ParamDoc;
@@ -36,11 +37,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
     let bias = reader.flag("bias", true);
     let dilation = [1, reader.count("dilation", 1, Some(1))];
     check_extra(reader, extra, stride, dilation);
-    let [time, channels] = *input.dims() else {
-        return Err(Misfit(format!(
-            "conv_transpose1d needs sequences (T × C), the layer before gives {input}"
-        )));
-    };
+    let [time, channels] = sequence("conv_transpose1d", input)?;
     let window = Window { kernel: [1, kernel], stride, padding, dilation, ceil: false };
     let sizes = Transposed { layer: "conv_transpose1d", window, extra, filters, groups };
     let conv = sizes.conv(input, Image { h: 1, w: time, c: channels }, expected)?;

@@ -12,7 +12,7 @@ use ringspin_job::ParamReader;
 pub(crate) const DOC: &str = "mean of each feature over time (PyTorch AdaptiveAvgPool1d(1) and Flatten)";
 
 pub(crate) fn build(_: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
-    let regions = Regions::of_time("global_avg_pool1d", input, 1)?;
+    let regions = Regions::of_time("global_avg_pool1d", input)?;
     let shape = Shape::flat(regions.output.c)?;
     Ok(Box::new(AdaptiveAvgPool { regions, shape }))
 }

@@ -3,6 +3,7 @@
 //! x (H, W, C), y (H', W', C). Padding never wins. dy goes to the first largest number of its window.
 //! Planar images are pooled as C images of one channel each.
 
+use super::dims::sequence;
 use super::window::Window;
 use crate::kernels::Isa;
 use crate::kernels::pool::{self, Halve, RowTap, give_back, raise};
@@ -68,10 +69,8 @@ pub(super) fn read_window_of_time(reader: &mut ParamReader<'_>, dilated: bool) -
 
 /// A sequence as an image of one row, before and after a pool.
 pub(super) fn sizes_of_time(layer: &str, window: &Window, input: &Shape) -> Result<(Image, Image), Misfit> {
-    let [time, features] = input.dims() else {
-        return Err(Misfit(format!("{layer} needs sequences (T × F), the layer before gives {input}")));
-    };
-    let image = Image { h: 1, w: *time, c: *features };
+    let [time, features] = sequence(layer, input)?;
+    let image = Image { h: 1, w: time, c: features };
     let [h, w] = window.output(layer, image)?;
     Ok((image, Image { h, w, c: image.c }))
 }

@@ -1,5 +1,6 @@
 //! The windows of adaptive pools: every output sees its share of the image, as PyTorch divides it.
 
+use super::dims::sequence;
 use super::max_pool2d::as_planes;
 use crate::layer::Misfit;
 use crate::shape::{Image, Layout, Shape};
@@ -27,13 +28,11 @@ impl Regions {
         Ok(Regions { input, output, sequence: false, layout: Layout::ChannelsLast })
     }
 
-    /// Divides the time of a sequence of `shape`.
-    pub(super) fn of_time(layer: &str, shape: &Shape, steps: usize) -> Result<Self, Misfit> {
-        let [time, features] = shape.dims() else {
-            return Err(Misfit(format!("{layer} needs sequences (T × F), the layer before gives {shape}")));
-        };
-        let input = Image { h: 1, w: *time, c: *features };
-        let output = Image { w: steps, ..input };
+    /// All of the time of a sequence of `shape` as one region.
+    pub(super) fn of_time(layer: &str, shape: &Shape) -> Result<Self, Misfit> {
+        let [time, features] = sequence(layer, shape)?;
+        let input = Image { h: 1, w: time, c: features };
+        let output = Image { w: 1, ..input };
         Ok(Regions { input, output, sequence: true, layout: Layout::ChannelsLast })
     }
 
