@@ -119,7 +119,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
     let kernel = if conv.group_outputs() < FEW_FILTERS && !conv.size().depthwise() {
         Kernel::Planar(Planar::new(conv)?)
     } else {
-        Kernel::Whole(Whole::new(&conv, WINOGRAD))
+        Kernel::Whole(Box::new(Whole::new(&conv, WINOGRAD)))
     };
     let weight = vec![filters, conv.group_inputs(), conv.window.kernel[0], conv.window.kernel[1]];
     Ok(Box::new(Conv2d { conv, shape, weight, kernel }))
@@ -128,7 +128,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
 /// How a convolution is computed.
 enum Kernel {
     Planar(Planar),
-    Whole(Whole),
+    Whole(Box<Whole>),
 }
 
 pub(crate) struct Conv2d {
@@ -142,14 +142,14 @@ pub(crate) struct Conv2d {
 impl Conv2d {
     /// A convolution of all records at once whose output and weights the user knows by other shapes.
     pub(super) fn whole(conv: Conv, shape: Shape, weight: Vec<usize>) -> Self {
-        Conv2d { conv, shape, weight, kernel: Kernel::Whole(Whole::new(&conv, WINOGRAD)) }
+        Conv2d { conv, shape, weight, kernel: Kernel::Whole(Box::new(Whole::new(&conv, WINOGRAD))) }
     }
 
     /// Plans its passes anew, with or without Winograd's algorithm.
     pub(crate) fn choose(&mut self, choice: Choice) {
         if let Kernel::Whole(whole) = &mut self.kernel {
             let rectify = whole.rectify;
-            *whole = Whole::new(&self.conv, choice);
+            **whole = Whole::new(&self.conv, choice);
             whole.rectify = rectify;
         }
     }
@@ -237,7 +237,7 @@ impl Layer for Conv2d {
     fn wide(&self) -> Option<&dyn Wide> {
         match &self.kernel {
             Kernel::Planar(_) => None,
-            Kernel::Whole(whole) => Some(whole),
+            Kernel::Whole(whole) => Some(&**whole),
         }
     }
 }

@@ -20,6 +20,11 @@ struct Parts {
     columns: usize,
 }
 
+/// Computes some columns of every row.
+type Part<'a> = dyn Fn(Range<usize>, &mut [f32]) + Sync + 'a;
+/// Puts a part of a row in its place; the last argument is its first column.
+type Row<'a> = dyn Fn(&mut [f32], &[f32], usize) + Sync + 'a;
+
 impl Parts {
     fn count(self) -> usize {
         self.columns.div_ceil(COLUMNS)
@@ -40,8 +45,8 @@ impl Parts {
         self,
         team: &mut Team,
         (scratch, result): (&mut [f32], &mut [f32]),
-        part: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
-        row: &(dyn Fn(&mut [f32], &[f32], usize) + Sync),
+        part: &Part<'_>,
+        row: &Row<'_>,
     ) {
         let shared = Shared::new(&mut *scratch);
         team.tasks(self.count(), &|task, _| {
