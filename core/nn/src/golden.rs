@@ -71,7 +71,7 @@ impl Case {
     }
 }
 
-fn component(name: &str, params: &Json) -> Component {
+pub(crate) fn component(name: &str, params: &Json) -> Component {
     fn value(json: &Json) -> Value {
         match json {
             Json::Bool(v) => Value::Bool(*v),

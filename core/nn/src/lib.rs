@@ -1,4 +1,4 @@
-//! The training engine: layers, models, losses, optimizers, schedules, and what runs them on the cores of one
+//! The training engine: layers, models, losses, metrics, optimizers, schedules, and what runs them on the cores of one
 //! machine.
 //!
 //! Synchronous, without I/O, sockets, clocks or globals. All parameters lie in one flat buffer and all
@@ -22,6 +22,7 @@ mod kernels;
 mod layer;
 mod layers;
 mod losses;
+mod metrics;
 mod model;
 mod models;
 mod optimizers;
@@ -42,12 +43,13 @@ pub use layer::{
     Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard,
 };
 pub use losses::{Loss, Measure};
+pub use metrics::{Gathered, Metric, NamedMetric, Records, Scored};
 pub use model::{Described, Model, Parameter};
 pub use optimizers::{Moment, Optimizer, OptimizerState, update};
 pub use random::{RandomKey, RecordRandom};
 pub use registry::{
-    BuildLayer, BuildLoss, BuildModel, BuildOptimizer, BuildSchedule, Entry, LAYER_PARAMS, ParamDoc,
-    Registry, Table,
+    BuildLayer, BuildLoss, BuildMetric, BuildModel, BuildOptimizer, BuildSchedule, Entry, LAYER_PARAMS,
+    ParamDoc, Registry, Table,
 };
 pub use schedules::{Progress, Schedule};
 pub use shape::{Image, Layout, MAX_RECORD_ELEMENTS, Shape};

@@ -10,6 +10,7 @@ use crate::fuse::fuse;
 use crate::initialize::draw;
 use crate::layer::{Init, Layer, Misfit};
 use crate::losses::Loss;
+use crate::metrics::Scored;
 use crate::registry::Registry;
 use crate::shape::Shape;
 use ringspin_job::{Component, ModelSpec, Problems};
@@ -108,6 +109,11 @@ impl Model {
     /// What the loss compares outputs with.
     pub fn targets(&self) -> TargetKind {
         self.loss.targets()
+    }
+
+    /// What metrics are measured on.
+    pub fn scored(&self) -> Scored<'_> {
+        Scored { output: &self.output, targets: self.targets() }
     }
 
     /// Whether [`Model::weight`] may be another number than that of the records.
