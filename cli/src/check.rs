@@ -19,7 +19,7 @@ use ringspin_nn::{Model, ParamDoc, Registry, Table, TargetKind};
 pub fn resolve(settings: Settings, registry: &Registry) -> Result<JobSpec, CommandError> {
     JobSpec::resolve_checked(settings, |spec, problems| {
         let found =
-            [registry.build_optimizer(&spec.optimizer).err(), registry.build_schedule(&spec.schedule).err()];
+            [registry.build_optimizers(&spec.optimizer).err(), registry.build_schedule(&spec.schedule).err()];
         problems.0.extend(found.into_iter().flatten().flat_map(|found| found.0));
         // What the job itself lacks has been said.
         let named =

@@ -16,8 +16,8 @@ use ringspin_data::plan::Plan;
 use ringspin_data::reader::Batch;
 use ringspin_job::{JobSpec, NumericsMode, Problems};
 use ringspin_nn::{
-    BatchMetrics, BatchView, Model, Moment, Optimizer, OptimizerState, Progress, RandomKey, Registry,
-    Schedule, TargetKind, Team, TrainingPass, Workspace, update,
+    BatchMetrics, BatchView, Due, Model, Progress, RandomKey, Registry, Schedule, TargetKind, Team,
+    TrainingPass, UpdateOptions, Updater, Workspace,
 };
 use ringspin_ring::{Bucket, Reducer, RingError};
 use std::ops::Range;
@@ -113,9 +113,8 @@ enum Sums {
 pub struct Stepper {
     model: Arc<Model>,
     workspace: Workspace,
-    optimizer: Box<dyn Optimizer>,
+    updater: Updater,
     schedule: Box<dyn Schedule>,
-    state: OptimizerState,
     params: Vec<f32>,
     grads: Vec<f32>,
     buckets: Vec<Range<usize>>,
@@ -145,7 +144,9 @@ impl Stepper {
         reducer: Option<Reducer>,
     ) -> Result<Self, Misfortune> {
         let wrong = |problems: Problems| Misfortune::new(FailureKind::Job, problems.to_string());
-        let optimizer = registry.build_optimizer(&job.optimizer).map_err(wrong)?;
+        let optimizers = registry.build_optimizers(&job.optimizer).map_err(wrong)?;
+        let updater =
+            Updater::new(optimizers, model.parameters(), UpdateOptions::default()).map_err(wrong)?;
         let schedule = registry.build_schedule(&job.schedule).map_err(wrong)?;
         let team = Team::new(job.workers.container.vcores).map_err(|error| {
             Misfortune::new(FailureKind::Environment, format!("compute threads: {error}"))
@@ -170,8 +171,7 @@ impl Stepper {
         let records = usize::try_from(plan.step_records(0)).unwrap_or(usize::MAX).div_ceil(job.lanes);
         Ok(Stepper {
             workspace: Workspace::new(Arc::clone(&model), team, records),
-            state: OptimizerState::new(&*optimizer, count),
-            optimizer,
+            updater,
             schedule,
             params: model.initialize(job.seed),
             model,
@@ -224,15 +224,9 @@ impl Stepper {
         }
         let progress =
             Progress { step: self.step, steps_per_epoch: self.steps_per_epoch, epochs: self.epochs };
-        self.rate = self.optimizer.base_rate() * self.schedule.factor(progress);
-        let moment = Moment { update: self.step + 1, rate: self.rate, isa: self.workspace.isa() };
-        update(
-            &*self.optimizer,
-            self.workspace.team(),
-            moment,
-            (&mut self.params, &self.grads),
-            &mut self.state,
-        );
+        let due = Due { update: self.step + 1, factor: self.schedule.factor(progress) };
+        self.rate = self.updater.base_rate() * due.factor;
+        self.updater.update(self.workspace.team(), due, &mut self.params, &mut self.grads);
         self.step += 1;
         Ok(sums)
     }

@@ -72,6 +72,9 @@ const fn key(name: &'static str, kind: Kind, default: Option<&'static str>, doc:
 /// Tables whose parameters belong to the component that their `name` (or, for layers, `type`) chooses.
 pub const COMPONENT_TABLES: [&str; 4] = ["model", "loss", "optimizer", "schedule"];
 
+/// Lists of tables within them: what stands in the second `[[model.layers]]` is `model.layers[1].type` and so on.
+pub const COMPONENT_LISTS: [&str; 2] = ["model.layers", "optimizer.groups"];
+
 const MIB: u64 = 1 << 20;
 
 /// All keys, in the order of `conf/defaults.toml`.

@@ -46,6 +46,54 @@ impl Component {
         problems.add(&self.origin, self.path.clone(), message);
     }
 
+    /// Takes the components that are listed under `list` (`[[optimizer.groups]]`) out of the parameters: what is
+    /// left, and they in order, each named by its `selector` or by nothing.
+    pub fn split_list(
+        &self,
+        list: &str,
+        selector: &str,
+        problems: &mut Problems,
+    ) -> (Component, Vec<Component>) {
+        let (mut rest, mut listed) = (self.clone(), Vec::<Component>::new());
+        let whole = format!("{}.{list}", self.path);
+        rest.params.0.retain(|name, _| name != list && !name.starts_with(&format!("{list}[")));
+        loop {
+            let number = listed.len();
+            let prefix = format!("{list}[{number}].");
+            let mut item = Component::new(format!("{whole}[{number}]"), "");
+            item.origin = Origin::Default;
+            for (name, setting) in &self.params.0 {
+                match (name.strip_prefix(&prefix), &setting.value) {
+                    (Some(name), Value::Text(text)) if name == selector => {
+                        (item.name, item.origin) = (text.clone(), setting.origin.clone());
+                    }
+                    (Some(name), _) => {
+                        item.params.0.insert(name.into(), setting.clone());
+                    }
+                    (None, _) => {}
+                }
+            }
+            if item.name.is_empty() && item.params.0.is_empty() {
+                break;
+            }
+            listed.push(item);
+        }
+        let taken = |name: &str| {
+            let number = name.strip_prefix(list)?.strip_prefix('[')?.split_once("].")?.0;
+            number.parse().ok().filter(|number: &usize| *number < listed.len())
+        };
+        for (name, setting) in &self.params.0 {
+            if !rest.params.0.contains_key(name) && taken(name).is_none() {
+                let message = format!(
+                    "no such entry: {} are listed as [[{whole}]]; the first one's are {whole}[0].{selector} and the like",
+                    listed.len()
+                );
+                problems.add(&setting.origin, format!("{}.{name}", self.path), message);
+            }
+        }
+        (rest, listed)
+    }
+
     /// Starts reading the parameters; [`ParamReader::finish`] ends it.
     pub fn reader<'a>(&'a self, problems: &'a mut Problems) -> ParamReader<'a> {
         ParamReader { component: self, problems, asked: Vec::new() }
@@ -106,6 +154,20 @@ impl ParamReader<'_> {
         let expected = format!("a whole number of at least {min}");
         self.read(name, default, min, &expected, |value| match value {
             Value::Int(v) => usize::try_from(*v).ok().filter(|v| *v >= min),
+            _ => None,
+        })
+    }
+
+    /// A whole number from `range`.
+    pub fn integer(
+        &mut self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<i64>,
+        default: Option<i64>,
+    ) -> i64 {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        self.read(name, default, *range.start(), &expected, |value| match value {
+            Value::Int(v) => Some(*v).filter(|v| range.contains(v)),
             _ => None,
         })
     }
@@ -213,6 +275,18 @@ impl ParamReader<'_> {
         })
     }
 
+    /// One text or a list of at least one; required when `default` is `None`.
+    pub fn texts(&mut self, name: &'static str, default: Option<Vec<String>>) -> Vec<String> {
+        let text = |value: &Value| match value {
+            Value::Text(text) if !text.is_empty() => Some(text.clone()),
+            _ => None,
+        };
+        self.read(name, default, Vec::new(), "text in quotes or a list of texts", |value| match value {
+            Value::List(items) if !items.is_empty() => items.iter().map(text).collect(),
+            value => text(value).map(|text| vec![text]),
+        })
+    }
+
     /// Ends the reading: parameters nobody asked for are mistakes.
     pub fn finish(self) {
         for (name, setting) in &self.component.params.0 {
@@ -259,5 +333,26 @@ mod tests {
             )
         );
         assert_eq!(problems.0.len(), 2);
+    }
+
+    #[test]
+    fn listed_components_are_taken_out_in_order() {
+        let component = Component::new("optimizer", "sgd")
+            .with("lr", Value::Float(0.1))
+            .with("groups[0].match", "*.bias")
+            .with("groups[1].name", "ftrl")
+            .with("groups[1].lr", Value::Int(1))
+            .with("groups[4].lr", Value::Int(1))
+            .with("groups", Value::Int(3));
+        let mut problems = Problems::new();
+        let (rest, listed) = component.split_list("groups", "name", &mut problems);
+        assert_eq!(rest, Component::new("optimizer", "sgd").with("lr", Value::Float(0.1)));
+        let paths: Vec<(&str, &str)> =
+            listed.iter().map(|item| (item.path.as_str(), item.name.as_str())).collect();
+        assert_eq!(paths, [("optimizer.groups[0]", ""), ("optimizer.groups[1]", "ftrl")]);
+        assert_eq!(listed[1].params.0.keys().collect::<Vec<_>>(), ["lr"]);
+        let text = problems.to_string();
+        assert!(text.contains("optimizer.groups: no such entry: 2 are listed"), "{text}");
+        assert!(text.contains("optimizer.groups[4].lr: no such entry") && problems.0.len() == 2, "{text}");
     }
 }

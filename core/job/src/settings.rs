@@ -3,7 +3,7 @@
 //! Text becomes [`Settings`]: every full key with its last value and the place that value came from. Syntax
 //! errors, unknown keys and ill-typed values are collected, not thrown one at a time.
 
-use crate::keys::{ALIASES, COMPONENT_TABLES, KEYS, Kind, find};
+use crate::keys::{ALIASES, COMPONENT_LISTS, COMPONENT_TABLES, KEYS, Kind, find};
 use crate::{Component, Origin, Params, Problems, Setting, Value, nearest, parse_bytes, parse_duration};
 use std::collections::BTreeMap;
 use toml::Spanned;
@@ -58,7 +58,7 @@ impl Settings {
         match value.get_ref() {
             DeValue::Table(table) => self.table(&key, table, at),
             DeValue::Array(items)
-                if key == "model.layers"
+                if COMPONENT_LISTS.contains(&key.as_str())
                     && items.iter().all(|item| matches!(item.get_ref(), DeValue::Table(_))) =>
             {
                 for (i, item) in items.iter().enumerate() {

@@ -6,8 +6,8 @@
 
 use ringspin_job::{Component, ModelSpec, Value};
 use ringspin_nn::{
-    BatchView, Isa, Model, Moment, OptimizerState, RandomKey, Registry, Shape, Targets, Team, TrainingPass,
-    Workspace, peak_flops, update,
+    BatchView, Due, Isa, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, UpdateOptions,
+    Updater, Workspace, peak_flops,
 };
 use std::error::Error;
 use std::sync::Arc;
@@ -53,10 +53,10 @@ fn time_steps(model: &Arc<Model>, options: &Options) -> Result<Vec<f64>, Box<dyn
     let optimizer = Component::new("optimizer", "sgd")
         .with("lr", Value::Float(0.001))
         .with("momentum", Value::Float(0.9));
-    let optimizer = Registry::standard().build_optimizer(&optimizer)?;
+    let optimizers = Registry::standard().build_optimizers(&optimizer)?;
+    let mut updater = Updater::new(optimizers, model.parameters(), UpdateOptions::default())?;
     let mut params = model.initialize(1);
     let mut grads = vec![0.0; params.len()];
-    let mut state = OptimizerState::new(&*optimizer, params.len());
     let mut workspace = Workspace::new(Arc::clone(model), Team::new(options.threads)?, options.batch);
     let inputs: Vec<f32> =
         (0..options.batch * 784).map(|i| ((i * 7919) % 1999) as f32 / 999.5 - 1.0).collect();
@@ -70,8 +70,8 @@ fn time_steps(model: &Arc<Model>, options: &Options) -> Result<Vec<f64>, Box<dyn
             TrainingPass { params: &params, scale: 1.0 / options.batch as f32, key, accumulate: false };
         workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ());
         step += 1;
-        let moment = Moment { update: step, rate: optimizer.base_rate(), isa: Isa::best() };
-        update(&*optimizer, workspace.team(), moment, (&mut params, &grads), &mut state);
+        let due = Due { update: step, factor: 1.0 };
+        updater.update(workspace.team(), due, &mut params, &mut grads);
         seconds.push(begin.elapsed().as_secs_f64());
     }
     Ok(seconds)

@@ -110,31 +110,88 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// What is done with a chunk: its range, and that part of every array.
-pub(crate) type ChunkWork<'a> = dyn Fn(Range<usize>, &mut [&mut [f32]]) + Sync + 'a;
+impl<'a> Shared<'a> {
+    /// The same of a buffer that may be empty: nothing then.
+    ///
+    /// # Safety
+    /// As [`Shared::write`].
+    unsafe fn write_if_any(&self, range: Range<usize>) -> &'a mut [f32] {
+        // SAFETY: the caller's promise.
+        if self.len == 0 { &mut [] } else { unsafe { self.write(range) } }
+    }
+}
 
-/// Cuts arrays of one length into chunks at the same places and lets the team work on them: `work` gets the
-/// range of a chunk, and that part of every array.
+/// Most arrays that belong to pieces alone.
+pub(crate) const MAX_OWN: usize = 4;
+
+/// A part of some flat buffers, and the same part of arrays that hold nothing else than what all pieces cover.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Piece {
+    /// Number of the range it was cut from.
+    pub(crate) of: usize,
+    /// Place in the flat buffers.
+    flat: Range<usize>,
+    /// Where it begins in the arrays of its own.
+    own: usize,
+}
+
+/// Pieces of ranges that lie apart: what tasks can work on at the same time.
+pub(crate) struct Pieces(Vec<Piece>);
+
+impl Pieces {
+    /// Cuts ranges into pieces of at most `most` numbers.
+    ///
+    /// # Panics
+    /// When the ranges are not in order and apart.
+    pub(crate) fn cut(ranges: &[Range<usize>], most: usize) -> Pieces {
+        assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start), "ranges lie apart, in order");
+        let (mut pieces, mut own) = (Vec::new(), 0);
+        for (of, range) in ranges.iter().enumerate() {
+            for start in range.clone().step_by(most) {
+                let flat = start..range.end.min(start + most);
+                pieces.push(Piece { of, flat: flat.clone(), own });
+                own += flat.len();
+            }
+        }
+        Pieces(pieces)
+    }
+
+    /// In order.
+    pub(crate) fn list(&self) -> &[Piece] {
+        &self.0
+    }
+}
+
+/// What is done with a piece: its number, that part of every flat buffer (nothing of an empty one), and that part
+/// of every array of its own.
+pub(crate) type PieceWork<'a, const F: usize> = dyn Fn(usize, [&mut [f32]; F], &mut [&mut [f32]]) + Sync + 'a;
+
+/// Lets the team work on pieces.
 ///
 /// # Panics
-/// When the arrays differ in length.
-pub(crate) fn for_chunks<const N: usize>(
+/// When a piece lies outside of a buffer that is not empty, or there are more than [`MAX_OWN`] own arrays.
+pub(crate) fn for_pieces<const F: usize>(
     team: &mut Team,
-    chunk: usize,
-    arrays: [&mut [f32]; N],
-    work: &ChunkWork<'_>,
+    pieces: &Pieces,
+    flat: [&mut [f32]; F],
+    own: &mut [Vec<f32>],
+    work: &PieceWork<'_, F>,
 ) {
-    let len = arrays.first().map_or(0, |array| array.len());
-    assert!(
-        arrays.iter().all(|array| array.len() == len),
-        "arrays that are updated together have one length"
-    );
-    let shared = arrays.map(Shared::new);
-    team.tasks(len.div_ceil(chunk), &|index, _| {
-        let range = index * chunk..((index + 1) * chunk).min(len);
-        // SAFETY: every index is handed out once, and the ranges of different indices do not overlap.
-        let mut parts = shared.map(|array| unsafe { array.write(range.clone()) });
-        work(range, &mut parts);
+    let count = own.len();
+    assert!(count <= MAX_OWN, "at most {MAX_OWN} arrays lie beside the parameters, not {count}");
+    let mut own = own.iter_mut();
+    let own: [Shared<'_>; MAX_OWN] =
+        std::array::from_fn(|_| Shared::new(own.next().map_or(&mut [], |array| &mut array[..])));
+    let flat = flat.map(Shared::new);
+    team.tasks(pieces.0.len(), &|index, _| {
+        let piece = &pieces.0[index];
+        let (begin, len) = (piece.own, piece.flat.len());
+        // SAFETY: every index is handed out once, and pieces overlap neither in the flat buffers nor in their own
+        // arrays: `cut` made them from ranges that lie apart.
+        let flat = flat.map(|array| unsafe { array.write_if_any(piece.flat.clone()) });
+        // SAFETY: as above.
+        let mut own = own.map(|array| unsafe { array.write_if_any(begin..begin + len) });
+        work(index, flat, &mut own[..count]);
     });
 }
 
@@ -171,15 +228,20 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_the_same_part_of_every_array() {
+    fn pieces_are_the_same_part_of_every_array() {
         let mut team = Team::new(3).unwrap();
-        let (mut a, mut b): (Vec<f32>, Vec<f32>) = ((0..1000).map(|i| i as f32).collect(), vec![0.0; 1000]);
-        for_chunks(&mut team, 64, [&mut a, &mut b], &|range, parts| {
-            let [a, b] = parts else { panic!("two arrays") };
-            assert_eq!(a.len(), range.len());
-            b.iter_mut().zip(&**a).for_each(|(b, a)| *b = a + range.start as f32);
+        let pieces = Pieces::cut(&[10..300, 300..301, 500..1000], 64);
+        assert_eq!(pieces.list().iter().map(|piece| piece.of).collect::<Vec<_>>()[4..8], [0, 1, 2, 2]);
+        let mut a: Vec<f32> = (0..1000).map(|i| i as f32).collect();
+        let (mut b, mut own) = (vec![0.0; 1000], [vec![0.0; 791]]);
+        for_pieces(&mut team, &pieces, [&mut a, &mut b, &mut []], &mut own, &|_, [a, b, none], own| {
+            assert!(a.len() <= 64 && own.len() == 1 && none.is_empty());
+            b.iter_mut().zip(&mut *own[0]).zip(&*a).for_each(|((b, own), a)| (*b, *own) = (*a, *a));
         });
-        assert!(b.iter().enumerate().all(|(i, b)| *b == (i + i / 64 * 64) as f32));
+        let covered = |i: usize| (10..301).contains(&i) || (500..1000).contains(&i);
+        assert!((0..1000).all(|i| b[i] == if covered(i) { i as f32 } else { 0.0 }));
+        let expected: Vec<f32> = (0..1000).filter(|i| covered(*i)).map(|i| i as f32).collect();
+        assert_eq!(own[0], expected, "own arrays hold what the pieces cover and nothing else");
     }
 
     #[test]

@@ -1,25 +1,43 @@
-//! From a description to layers whose shapes fit: names, shapes and layouts.
+//! From a description to layers whose shapes fit: names, connections, shapes and shared weights.
 
+use crate::graph::{Graph, MAX_INPUTS, Node};
 use crate::layer::{Layer, Misfit, ParameterSpec};
-use crate::layers::relayout::Relayout;
-use crate::model::{Described, Node, Parameter};
+use crate::model::{Described, Parameter};
 use crate::registry::Registry;
-use crate::shape::{Layout, Shape};
-use ringspin_job::{Component, ModelSpec, Problems, Value};
+use crate::shape::Shape;
+use ringspin_job::{Component, ModelSpec, Problems, Setting, Value, nearest};
 use std::collections::HashMap;
 
 /// More parameters than this are a typing mistake: 32 GiB of weights.
 const MAX_PARAMETERS: usize = 1 << 33;
 /// More layers than this are a program gone wild.
 const MAX_LAYERS: usize = 100_000;
+/// Models inside of models inside of models.
+const MAX_DEPTH: usize = 16;
+/// What the input record is called where a layer names what it reads.
+const INPUT: &str = "input";
 
 /// The layers of a model, as far as they could be built.
 pub(crate) struct Assembly {
     pub(crate) described: Vec<Described>,
     pub(crate) parameters: Vec<Parameter>,
-    pub(crate) nodes: Vec<Node>,
-    /// Shape of the last layer's output; `None` behind a layer that does not fit.
-    shape: Option<Shape>,
+    pub(crate) graph: Graph,
+    /// What each output's loss is multiplied by.
+    pub(crate) weights: Vec<f32>,
+    /// Shape of every value; `None` behind a layer that does not fit.
+    shapes: Vec<Option<Shape>>,
+    /// Values by name.
+    names: HashMap<String, usize>,
+    /// Whether each value is read by anybody.
+    read: Vec<bool>,
+}
+
+/// What every layer has beside its own parameters, read and taken out of the component.
+struct Common {
+    name: String,
+    inputs: Vec<usize>,
+    share: Option<(String, Setting)>,
+    loss_weight: Option<f64>,
 }
 
 impl Assembly {
@@ -31,35 +49,158 @@ impl Assembly {
         input: &Shape,
         problems: &mut Problems,
     ) -> Assembly {
-        let mut assembly =
-            Assembly { described: vec![], parameters: vec![], nodes: vec![], shape: Some(input.clone()) };
+        let mut assembly = Assembly {
+            described: Vec::new(),
+            parameters: Vec::new(),
+            graph: Graph::default(),
+            weights: Vec::new(),
+            shapes: vec![Some(input.clone())],
+            names: HashMap::from([(INPUT.to_string(), 0)]),
+            read: vec![false],
+        };
         let components = components(registry, spec, problems);
-        for (index, component) in components.iter().enumerate() {
-            let (name, component) = split_name(component, index, problems);
-            let input = assembly.shape.clone().unwrap_or_else(|| input.clone());
-            let built = registry.build_layer(&component, &input, problems);
-            let known = assembly.shape.is_some();
-            match built {
-                Some(Ok(layer)) if known => assembly.add(layer, name, &component, problems),
-                Some(Err(Misfit(message))) if known => {
-                    problems.add(&component.origin, component.path.clone(), message);
-                    assembly.shape = None;
-                }
-                _ => assembly.shape = None,
-            }
-        }
+        let scope = Scope { prefix: String::new(), input: 0, depth: 0 };
+        let last = assembly.list(registry, &components, &scope, problems);
+        assembly.finish(last, spec, problems);
         assembly
     }
 
-    /// Shape of the output, when every layer fits.
-    pub(crate) fn output(&self) -> Option<&Shape> {
-        self.shape.as_ref()
+    /// Shapes of the outputs, when every layer fits.
+    pub(crate) fn outputs(&self) -> Option<Vec<&Shape>> {
+        self.graph.outputs.iter().map(|output| self.shapes[*output].as_ref()).collect()
     }
 
-    fn add(&mut self, layer: Box<dyn Layer>, prefix: String, component: &Component, problems: &mut Problems) {
+    /// Builds a list of layers; returns the value of the last.
+    fn list(
+        &mut self,
+        registry: &Registry,
+        components: &[Component],
+        scope: &Scope,
+        problems: &mut Problems,
+    ) -> usize {
+        let mut before = scope.input;
+        for (index, component) in components.iter().enumerate() {
+            let mut component = component.clone();
+            let common = self.common(&mut component, (index, before), scope, problems);
+            before = if registry.is_model(&component.name) {
+                self.inside(registry, &component, common, scope, problems)
+            } else {
+                self.layer(registry, &component, common, problems)
+            };
+        }
+        before
+    }
+
+    /// A named model as a part of this one.
+    fn inside(
+        &mut self,
+        registry: &Registry,
+        component: &Component,
+        common: Common,
+        scope: &Scope,
+        problems: &mut Problems,
+    ) -> usize {
+        let (one, depth) = (common.inputs.first().copied().unwrap_or(scope.input), scope.depth + 1);
+        let mistake = if common.inputs.len() > 1 {
+            Some("a model inside of a model reads one input".to_string())
+        } else if depth > MAX_DEPTH {
+            Some(format!("more than {MAX_DEPTH} models inside of each other"))
+        } else if common.share.is_some() {
+            Some("weights are shared layer by layer; \"share\" does not go with a whole model".to_string())
+        } else {
+            None
+        };
+        if let Some(message) = mistake {
+            problems.add(&component.origin, component.path.clone(), message);
+            return self.unknown(common.name, component);
+        }
+        let mut layers = registry.list_layers(component, problems).unwrap_or_default();
+        place(&mut layers, component);
+        let inner = Scope { prefix: format!("{}.", common.name), input: one, depth };
+        let last = self.list(registry, &layers, &inner, problems);
+        self.names.insert(common.name, last);
+        last
+    }
+
+    fn layer(
+        &mut self,
+        registry: &Registry,
+        component: &Component,
+        common: Common,
+        problems: &mut Problems,
+    ) -> usize {
+        common.inputs.iter().for_each(|input| self.read[*input] = true);
+        let shapes: Option<Vec<Shape>> =
+            common.inputs.iter().map(|input| self.shapes[*input].clone()).collect();
+        // Where shapes are not known, the parameters are checked against any shape.
+        let any = || vec![Shape::flat(1).expect("one number"); common.inputs.len()];
+        let built = registry.build_layer(component, &shapes.clone().unwrap_or_else(any), problems);
+        let layer = match (built, shapes) {
+            (Some(Ok(layer)), Some(_)) => layer,
+            (Some(Err(Misfit(message))), Some(_)) => {
+                problems.add(&component.origin, component.path.clone(), message);
+                return self.unknown(common.name, component);
+            }
+            _ => return self.unknown(common.name, component),
+        };
+        let Some(params) = self.parameters(&*layer, &common, component, problems) else {
+            return self.unknown(common.name, component);
+        };
+        self.described.push(Described {
+            name: component.name.clone(),
+            prefix: common.name.clone(),
+            inputs: common.inputs.clone(),
+            output: layer.output().clone(),
+            parameters: if common.share.is_some() { 0 } else { params.len() },
+            flops: layer.flops(),
+        });
+        self.shapes.push(Some(layer.output().clone()));
+        self.read.push(false);
+        let index = self.described.len() as u32 - 1;
+        let path = format!("{} ({})", component.path, component.name);
+        self.graph.nodes.push(Node { layer, path, index, inputs: common.inputs, params });
+        let value = self.graph.nodes.len();
+        self.names.insert(common.name, value);
+        if let Some(weight) = common.loss_weight {
+            self.read[value] = true;
+            self.graph.outputs.push(value);
+            self.weights.push(weight as f32);
+        }
+        value
+    }
+
+    /// A layer that could not be built stands in the graph by its name alone.
+    fn unknown(&mut self, name: String, component: &Component) -> usize {
+        let shape = Shape::flat(1).expect("one number");
+        let layer = crate::layers::flatten::nothing(shape);
+        let path = format!("{} ({})", component.path, component.name);
+        let node = Node { layer, path, index: 0, inputs: vec![0], params: 0..0 };
+        self.graph.nodes.push(node);
+        self.shapes.push(None);
+        self.read.push(true);
+        self.names.insert(name, self.graph.nodes.len());
+        self.graph.nodes.len()
+    }
+
+    /// Places the parameters of a layer, or finds those it shares.
+    fn parameters(
+        &mut self,
+        layer: &dyn Layer,
+        common: &Common,
+        component: &Component,
+        problems: &mut Problems,
+    ) -> Option<std::ops::Range<usize>> {
+        let specs = layer.parameters();
+        if let Some((name, setting)) = &common.share {
+            let shared = self.shared(name, &specs);
+            if let Err(message) = &shared {
+                problems.add(&setting.origin, format!("{}.share", component.path), message.clone());
+            }
+            return shared.ok();
+        }
         let start = self.parameters.last().map_or(0, |last| last.range.end);
         let mut end = start;
-        for ParameterSpec { name, shape, init } in layer.parameters() {
+        for ParameterSpec { name, shape, init, kind } in specs {
             let elements = shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
             let begin = end;
             end = match elements.and_then(|elements| end.checked_add(elements)) {
@@ -68,25 +209,153 @@ impl Assembly {
                     let message =
                         format!("with {name} {shape:?} the model has more than {MAX_PARAMETERS} parameters");
                     problems.add(&component.origin, component.path.clone(), message);
-                    self.shape = None;
-                    return;
+                    return None;
                 }
             };
-            let (name, layer) = (format!("{prefix}.{name}"), component.path.clone());
-            self.parameters.push(Parameter { name, shape, range: begin..end, layer, init });
+            let (name, layer) = (format!("{}.{name}", common.name), component.path.clone());
+            self.parameters.push(Parameter { name, shape, range: begin..end, layer, init, kind });
         }
-        self.described.push(Described {
-            name: component.name.clone(),
-            prefix,
-            output: layer.output().clone(),
-            parameters: end - start,
-            flops: layer.flops(),
-        });
-        self.shape = Some(layer.output().clone());
-        let index = self.nodes.len() as u32;
-        let path = format!("{} ({})", component.path, component.name);
-        self.nodes.push(Node { layer, path, index, params: start..end });
+        Some(start..end)
     }
+
+    /// The range of the parameters of the layer `name`, when they are of the shapes `specs`.
+    fn shared(&self, name: &str, specs: &[ParameterSpec]) -> Result<std::ops::Range<usize>, String> {
+        let value = self.names.get(name).copied().filter(|value| *value > 0);
+        let Some(node) = value.map(|value| &self.graph.nodes[value - 1]) else {
+            return Err(format!("no layer before this one is called \"{name}\""));
+        };
+        let theirs = node.layer.parameters();
+        let text = |specs: &[ParameterSpec]| {
+            let each: Vec<String> = specs.iter().map(|p| format!("{} {:?}", p.name, p.shape)).collect();
+            if each.is_empty() { "no parameters".to_string() } else { each.join(", ") }
+        };
+        let same = |(a, b): (&ParameterSpec, &ParameterSpec)| {
+            (a.name, &a.shape, a.kind) == (b.name, &b.shape, b.kind)
+        };
+        if specs.is_empty() || specs.len() != theirs.len() || !specs.iter().zip(&theirs).all(same) {
+            let (own, theirs) = (text(specs), text(&theirs));
+            return Err(format!("this layer has {own}, but \"{name}\" has {theirs}: they can not be shared"));
+        }
+        Ok(node.params.clone())
+    }
+
+    /// Reads and takes out what every layer has: name, inputs, shared weights, weight of its loss.
+    fn common(
+        &self,
+        component: &mut Component,
+        (index, before): (usize, usize),
+        scope: &Scope,
+        problems: &mut Problems,
+    ) -> Common {
+        let mut take = |name: &str| component.params.0.remove(name);
+        let (name, inputs) = (take("name"), take("inputs"));
+        let (share, loss_weight) = (take("share"), take("loss_weight"));
+        let mut wrong = |setting: &Setting, key: &str, message: String| {
+            problems.add(&setting.origin, format!("{}.{key}", component.path), message);
+        };
+        let own = match name {
+            None => index.to_string(),
+            Some(setting) => match &setting.value {
+                Value::Text(name) if !name.is_empty() && name != INPUT => name.clone(),
+                other => {
+                    let message = format!("expected a name in quotes, other than \"{INPUT}\", found {other}");
+                    wrong(&setting, "name", message);
+                    index.to_string()
+                }
+            },
+        };
+        let name = format!("{}{own}", scope.prefix);
+        if let Some(value) = self.names.get(&name).filter(|value| **value > 0) {
+            let other = &self.graph.nodes[value - 1].path;
+            let message = format!("\"{own}\" is what {other} is called as well");
+            problems.add(&component.origin, format!("{}.name", component.path), message);
+        }
+        let inputs = match inputs {
+            None => vec![before],
+            Some(setting) => self.inputs(&setting, scope).unwrap_or_else(|message| {
+                problems.add(&setting.origin, format!("{}.inputs", component.path), message);
+                vec![before]
+            }),
+        };
+        let share = share.and_then(|setting| match &setting.value {
+            Value::Text(name) => Some((format!("{}{name}", scope.prefix), setting)),
+            other => {
+                let message = format!("expected the name of a layer in quotes, found {other}");
+                problems.add(&setting.origin, format!("{}.share", component.path), message);
+                None
+            }
+        });
+        let loss_weight = loss_weight.and_then(|setting| match setting.value {
+            Value::Float(weight) if weight > 0.0 && weight.is_finite() => Some(weight),
+            Value::Int(weight) if weight > 0 => Some(weight as f64),
+            other => {
+                let message = format!("expected a number above 0, found {other}");
+                problems.add(&setting.origin, format!("{}.loss_weight", component.path), message);
+                None
+            }
+        });
+        Common { name, inputs, share, loss_weight }
+    }
+
+    /// The values that a layer names: one name, or a list.
+    fn inputs(&self, setting: &Setting, scope: &Scope) -> Result<Vec<usize>, String> {
+        let names: Vec<&Value> = match &setting.value {
+            Value::List(items) => items.iter().collect(),
+            one => vec![one],
+        };
+        if names.is_empty() || names.len() > MAX_INPUTS {
+            return Err(format!("expected 1 to {MAX_INPUTS} names of layers, found {}", names.len()));
+        }
+        let find = |value: &Value| {
+            let Value::Text(name) = value else {
+                return Err(format!("expected names of layers in quotes, found {value}"));
+            };
+            if name == INPUT {
+                return Ok(scope.input);
+            }
+            self.names.get(&format!("{}{name}", scope.prefix)).copied().ok_or_else(|| {
+                let known = self.names.keys().filter_map(|known| known.strip_prefix(&scope.prefix));
+                let hint = nearest(name, known).map(|near| format!("; did you mean \"{near}\"?"));
+                let hint = hint.unwrap_or_default();
+                format!("no layer before this one is called \"{name}\"{hint} (a layer reads layers before it, or \"{INPUT}\")")
+            })
+        };
+        names.into_iter().map(find).collect()
+    }
+
+    /// The last layer is what the model says; everything else has to be read by somebody.
+    fn finish(&mut self, last: usize, spec: &ModelSpec, problems: &mut Problems) {
+        if last == 0 {
+            return;
+        }
+        self.read[last] = true;
+        match self.graph.outputs.iter().position(|output| *output == last) {
+            Some(place) => {
+                self.graph.outputs.swap(0, place);
+                self.weights.swap(0, place);
+            }
+            None => {
+                self.graph.outputs.insert(0, last);
+                self.weights.insert(0, 1.0);
+            }
+        }
+        for (i, node) in self.graph.nodes.iter().enumerate().filter(|(i, _)| !self.read[i + 1]) {
+            let name = self.names.iter().find(|(_, value)| **value == i + 1).map_or("", |(name, _)| name);
+            let message = format!(
+                "nothing reads the output of \"{name}\", {}: name it in another layer's inputs, or give it a \
+                 loss_weight to make it an output of its own",
+                node.path
+            );
+            problems.add(&spec.model.origin, spec.model.path.clone(), message);
+        }
+    }
+}
+
+/// Where names are looked up: inside of a model that is a part of another they have its name in front.
+struct Scope {
+    prefix: String,
+    input: usize,
+    depth: usize,
 }
 
 /// The layers that `spec` lists or that its model's name stands for, each with a path.
@@ -96,11 +365,7 @@ fn components(registry: &Registry, spec: &ModelSpec, problems: &mut Problems) ->
     } else {
         spec.layers.clone()
     };
-    for (i, component) in components.iter_mut().enumerate().filter(|(_, component)| component.path.is_empty())
-    {
-        component.path = format!("{}.layers[{i}]", spec.model.path);
-        component.origin = spec.model.origin.clone();
-    }
+    place(&mut components, &spec.model);
     if components.is_empty() && problems.is_empty() {
         problems.add(&spec.model.origin, spec.model.path.clone(), "the model has no layers");
     }
@@ -109,73 +374,14 @@ fn components(registry: &Registry, spec: &ModelSpec, problems: &mut Problems) ->
         problems.add(&spec.model.origin, spec.model.path.clone(), message);
         components.truncate(MAX_LAYERS);
     }
-    duplicate_names(&components, problems);
     components
 }
 
-/// Takes the parameter `name`, which every layer has, from a component.
-fn split_name(component: &Component, index: usize, problems: &mut Problems) -> (String, Component) {
-    let mut component = component.clone();
-    let name = match component.params.0.remove("name") {
-        None => index.to_string(),
-        Some(setting) => match setting.value {
-            Value::Text(name) if !name.is_empty() => name,
-            other => {
-                let message = format!("expected a name in quotes, found {other}");
-                problems.add(&setting.origin, format!("{}.name", component.path), message);
-                index.to_string()
-            }
-        },
-    };
-    (name, component)
-}
-
-/// Reports layers whose parameters would get the same names.
-fn duplicate_names(components: &[Component], problems: &mut Problems) {
-    let mut first: HashMap<String, usize> = HashMap::new();
-    for (i, component) in components.iter().enumerate() {
-        let name = match component.params.0.get("name").map(|setting| &setting.value) {
-            Some(Value::Text(name)) => name.clone(),
-            _ => i.to_string(),
-        };
-        if let Some(other) = first.get(&name) {
-            let message = format!("\"{name}\" is what layer {other} is called as well");
-            problems.add(&component.origin, format!("{}.name", component.path), message);
-        }
-        first.entry(name).or_insert(i);
+/// Gives layers that a model's name stands for a place for messages.
+fn place(components: &mut [Component], model: &Component) {
+    let own = components.iter_mut().enumerate().filter(|(_, component)| component.path.is_empty());
+    for (i, component) in own {
+        component.path = format!("{}.layers[{i}]", model.path);
+        component.origin = model.origin.clone();
     }
-}
-
-/// Gives every node the layout it wants, with conversions where needed, and leaves out what does nothing.
-/// Records come in, and leave, channels last.
-pub(crate) fn arrange(nodes: Vec<Node>, input: &Shape) -> Vec<Node> {
-    let mut arranged: Vec<Node> = Vec::with_capacity(nodes.len());
-    let (mut layout, mut shape) = (Layout::ChannelsLast, input.clone());
-    for mut node in nodes {
-        let wanted = node.layer.wants(layout);
-        convert(&mut arranged, &shape, layout, wanted);
-        layout = node.layer.arrange(wanted);
-        shape = node.layer.output().clone();
-        arranged.push(node);
-    }
-    convert(&mut arranged, &shape, layout, Layout::ChannelsLast);
-    // A model that is nothing but identities keeps one: something has to write the output.
-    let mut left = arranged.len();
-    arranged.retain(|node| {
-        let needless = left > 1 && node.layer.is_identity();
-        left -= usize::from(needless);
-        !needless
-    });
-    arranged
-}
-
-fn convert(arranged: &mut Vec<Node>, shape: &Shape, from: Layout, to: Layout) {
-    let Some(image) = shape.as_image().filter(|image| image.c > 1 && image.pixels() > 1 && from != to) else {
-        return;
-    };
-    let mut relayout = Relayout::new(image, shape.clone(), from);
-    relayout.arrange(from);
-    let end = arranged.last().map_or(0, |last| last.params.end);
-    let path = format!("{from:?} to {to:?}");
-    arranged.push(Node { layer: Box::new(relayout), path, index: 0, params: end..end });
 }

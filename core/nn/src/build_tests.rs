@@ -105,9 +105,15 @@ fn names_of_parameters_can_be_given_and_must_differ() {
     let names: Vec<&str> = model.parameters().iter().map(|p| p.name.as_str()).collect();
     assert_eq!(names, ["a.weight", "a.bias", "b.c.weight", "b.c.bias"]);
     let text = refused(&layers(vec![named("a"), named("a")]), &[2], "mse");
-    assert!(text.contains("model.layers[1].name: \"a\" is what layer 0 is called as well"), "{text}");
+    assert!(
+        text.contains("model.layers[1].name: \"a\" is what model.layers[0] (linear) is called as well"),
+        "{text}"
+    );
     let text = refused(&layers(vec![with("relu", &[("name", 3)])]), &[2], "mse");
-    assert!(text.contains("model.layers[0].name: expected a name in quotes, found 3"), "{text}");
+    assert!(
+        text.contains("model.layers[0].name: expected a name in quotes, other than \"input\", found 3"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -172,7 +178,7 @@ fn a_program_can_add_layers_and_models() {
     assert_eq!(model.output(), &Shape::flat(32).unwrap());
     // Behind the planar convolution the user's layer still gets its records channels last.
     assert!(
-        model.nodes().iter().any(|node| node.path.contains("ChannelsLast")),
+        model.graph().nodes.iter().any(|node| node.path.contains("ChannelsLast")),
         "a conversion stands before it"
     );
     let spec = layers(vec![with("double", &[("times", 2)])]);

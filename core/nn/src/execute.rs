@@ -6,11 +6,13 @@
 
 use crate::arena::Shared;
 use crate::batch::{BatchMetrics, BatchView, Targets};
+use crate::graph::{MAX_INPUTS, Node};
 use crate::kernels::Isa;
+use crate::kernels::elementwise::add_row;
 use crate::layer::{Backward, Context, Forward, WeightsShard};
 use crate::losses::Measure;
-use crate::model::Model;
-use crate::plan::{Place, Plan, Segment};
+use crate::model::{Model, Output};
+use crate::plan::{Edge, Place, Plan, Segment, Sum};
 use crate::random::RandomKey;
 use crate::team::Team;
 use std::ops::Range;
@@ -58,6 +60,7 @@ pub(crate) struct Pass<'a> {
     pub(crate) training: bool,
     pub(crate) scale: f32,
     pub(crate) memory: SharedMemory<'a>,
+    pub(crate) observer: Option<&'a Observer>,
 }
 
 /// Adds up what the tasks measured, in their order.
@@ -66,6 +69,26 @@ fn sum(metrics: &[SlotMetrics]) -> BatchMetrics {
     metrics.iter().for_each(|metrics| total.add(&metrics.get()));
     total
 }
+
+/// What a pass does with a node, as [`Observer`] is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Outputs from inputs.
+    Forward,
+    /// Gradients of inputs, and of parameters where they come with them.
+    Backward,
+    /// Gradients of parameters over all records, and their sums.
+    Weights,
+    /// Loss and metrics.
+    Loss,
+}
+
+/// Is told, on the thread that works, what begins: the place of the layer in [`Model::layers`] (of the last one
+/// for the loss), the phase, and the thread.
+pub type Observer = dyn Fn(usize, Phase, usize) + Send + Sync;
+
+/// Numbers of a value that a task of the engine adds to another.
+const ADD_NUMBERS: usize = 16 * 1024;
 
 impl<'a> Pass<'a> {
     /// Forward, loss, backward.
@@ -83,15 +106,18 @@ impl<'a> Pass<'a> {
         }
         let total = self.turn(team, turn);
         for (i, segment) in self.plan.segments.iter().enumerate().rev() {
-            if i < before.len() {
-                self.backward_segment(team, segment);
-            }
-            self.weights(team, segment, accumulate, grads);
-            self.reduce(team, segment, accumulate, grads);
-            for node in self.model.nodes()[segment.nodes.clone()].iter().rev() {
-                if !node.params.is_empty() {
-                    ready(node.params.clone(), &grads[node.params.clone()]);
+            if segment.wide {
+                self.backward_wide(team, segment, accumulate, grads);
+            } else {
+                if i < before.len() {
+                    self.backward_segment(team, segment);
                 }
+                self.weights(team, segment, accumulate, grads);
+                self.reduce(team, segment, accumulate, grads);
+            }
+            for i in segment.nodes.clone().rev().filter(|i| self.plan.nodes[*i].ready) {
+                let params = &self.nodes()[i].params;
+                ready(params.clone(), &grads[params.clone()]);
             }
         }
         total
@@ -105,17 +131,17 @@ impl<'a> Pass<'a> {
             self.forward_segment(team, segment);
         }
         let (deal, outputs) = (turn.deal(self.batch.count), outputs.map(Shared::new));
-        let last = self.plan.lens.len() - 1;
+        let value = self.model.outputs()[0].value;
         team.tasks(deal.blocks, &|block, thread| {
             let records = deal.block(block);
             self.forward_block(turn, &records, thread);
             self.memory.metrics[block].set(&self.measure(&records, thread));
             if let Some(outputs) = outputs {
-                let len = self.plan.lens[last];
+                let len = self.plan.lens[value];
                 // SAFETY: the records of different blocks do not overlap, and this task wrote the values.
                 let (from, to) = unsafe {
                     let to = outputs.write(records.start * len..records.end * len);
-                    (self.value(last, &records, thread), to)
+                    (self.value(value, &records, thread), to)
                 };
                 to.copy_from_slice(from);
             }
@@ -123,13 +149,28 @@ impl<'a> Pass<'a> {
         sum(&self.memory.metrics[..deal.blocks])
     }
 
+    fn nodes(&self) -> &'a [Node] {
+        &self.model.graph().nodes
+    }
+
+    fn observe(&self, node: usize, phase: Phase, thread: usize) {
+        if let Some(observer) = self.observer {
+            observer(self.nodes()[node].index as usize, phase, thread);
+        }
+    }
+
+    /// Whether the pass has to do with a node: what only training looks at is left out of evaluation.
+    fn runs(&self, node: usize) -> bool {
+        self.training || self.plan.nodes[node].needed
+    }
+
     /// Rearranges the parameters of the layers that want it.
     fn pack(&self, team: &mut Team) {
         if self.plan.packed == 0 {
             return;
         }
-        team.tasks(self.model.nodes().len(), &|i, _| {
-            let node = &self.model.nodes()[i];
+        team.tasks(self.nodes().len(), &|i, _| {
+            let node = &self.nodes()[i];
             if !self.plan.nodes[i].packed.is_empty() {
                 // SAFETY: every node has its own part.
                 let packed = unsafe { self.memory.packed.write(self.plan.nodes[i].packed.clone()) };
@@ -139,6 +180,9 @@ impl<'a> Pass<'a> {
     }
 
     fn forward_segment(&self, team: &mut Team, segment: &Segment) {
+        if segment.wide {
+            return self.forward_wide(team, segment.nodes.start);
+        }
         let deal = segment.deal(self.batch.count);
         team.tasks(deal.blocks, &|block, thread| self.forward_block(segment, &deal.block(block), thread));
     }
@@ -179,13 +223,13 @@ impl<'a> Pass<'a> {
     /// Nobody writes the value of these records (or, for values of a thread, on this thread) meanwhile.
     unsafe fn value(&self, value: usize, records: &Range<usize>, thread: usize) -> &'a [f32] {
         // SAFETY: the caller vouches for it.
-        unsafe { self.read(value, self.plan.values[value], records, thread) }
+        unsafe { self.read(self.plan.lens[value], self.plan.values[value], records, thread) }
     }
 
     /// # Safety
     /// Nobody writes what `place` stands for meanwhile.
-    unsafe fn read(&self, value: usize, place: Place, records: &Range<usize>, thread: usize) -> &'a [f32] {
-        let range = self.plan.range(value, place, records, thread);
+    unsafe fn read(&self, len: usize, place: Place, records: &Range<usize>, thread: usize) -> &'a [f32] {
+        let range = self.plan.range(len, place, records, thread);
         match place {
             Place::Batch => &self.batch.inputs[range],
             // SAFETY: the caller vouches for it.
@@ -198,14 +242,8 @@ impl<'a> Pass<'a> {
 
     /// # Safety
     /// Nobody else uses what `place` stands for meanwhile.
-    unsafe fn write(
-        &self,
-        value: usize,
-        place: Place,
-        records: &Range<usize>,
-        thread: usize,
-    ) -> &'a mut [f32] {
-        let range = self.plan.range(value, place, records, thread);
+    unsafe fn write(&self, len: usize, place: Place, records: &Range<usize>, thread: usize) -> &'a mut [f32] {
+        let range = self.plan.range(len, place, records, thread);
         match place {
             // SAFETY: the caller vouches for it.
             Place::Whole(_) => unsafe { self.memory.whole.write(range) },
@@ -215,9 +253,22 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// # Safety
+    /// Nobody else uses the gradient of these records meanwhile.
+    unsafe fn gradient(&self, value: usize, records: &Range<usize>, thread: usize) -> &'a mut [f32] {
+        // SAFETY: the caller vouches for it.
+        unsafe { self.write(self.plan.lens[value], self.plan.gradients[value], records, thread) }
+    }
+
     fn context(&self, node: usize, records: &Range<usize>) -> Context {
-        let layer = self.model.nodes()[node].index;
-        Context { isa: self.isa, training: self.training, key: self.key, layer, first_record: records.start }
+        Context {
+            isa: self.isa,
+            training: self.training,
+            key: self.key,
+            layer: self.nodes()[node].index,
+            first_record: records.start,
+            scale: self.scale,
+        }
     }
 
     /// # Safety
@@ -234,22 +285,96 @@ impl<'a> Pass<'a> {
         unsafe { self.memory.packed.read(self.plan.nodes[node].packed.clone()) }
     }
 
+    /// Where a node keeps what backward gets again: numbers a record and place, or all numbers of a wide layer.
+    fn saved(&self, node: usize, records: &Range<usize>) -> (usize, Range<usize>) {
+        let layer = &self.nodes()[node].layer;
+        match layer.wide() {
+            Some(_) => (layer.saved(records.len()), 0..1),
+            None => (layer.saved(1), records.clone()),
+        }
+    }
+
     fn forward_block(&self, segment: &Segment, records: &Range<usize>, thread: usize) {
-        for i in segment.nodes.clone() {
-            let node = &self.model.nodes()[i];
-            // SAFETY: x and y have different places, both alive now; other tasks have other records and
-            // threads; packing ended in a phase of its own.
-            let (x, y, packed, scratch) = unsafe {
-                let y = self.write(i + 1, self.plan.values[i + 1], records, thread);
-                (self.value(i, records, thread), y, self.packed(i), self.scratch(thread))
-            };
-            let (params, context) = (&self.params[node.params.clone()], self.context(i, records));
-            node.layer.forward(Forward { records: records.len(), params, packed, x, y, scratch, context });
+        for i in segment.nodes.clone().filter(|i| self.runs(*i)) {
+            self.observe(i, Phase::Forward, thread);
+            // SAFETY: other tasks have other records and threads; packing ended in a phase of its own.
+            unsafe {
+                let (packed, scratch) = (self.packed(i), self.scratch(thread));
+                self.forward_node(i, records, thread, (packed, scratch), &mut |pass| {
+                    self.nodes()[i].layer.forward(pass);
+                });
+            }
+        }
+    }
+
+    fn forward_wide(&self, team: &mut Team, node: usize) {
+        let Some(wide) = self.nodes()[node].layer.wide().filter(|_| self.runs(node)) else { return };
+        self.observe(node, Phase::Forward, 0);
+        let len = wide.scratch(self.batch.count, team.threads());
+        // SAFETY: no task runs; the layer has the memory to itself.
+        unsafe {
+            let scratch = self.memory.scratch.write(0..len);
+            self.forward_node(node, &(0..self.batch.count), 0, (&[], scratch), &mut |pass| {
+                wide.forward(team, pass);
+            });
+        }
+    }
+
+    /// Collects what a layer's forward needs.
+    ///
+    /// # Safety
+    /// Nobody else uses the node's output, or what it keeps, for these records (or on this thread) meanwhile, nor
+    /// writes its inputs.
+    unsafe fn forward_node(
+        &self,
+        i: usize,
+        records: &Range<usize>,
+        thread: usize,
+        (packed, scratch): (&'a [f32], &'a mut [f32]),
+        run: &mut dyn FnMut(Forward<'_>),
+    ) {
+        let node = &self.nodes()[i];
+        // SAFETY: inputs, output and what is kept have different places, all alive now; the caller vouches for
+        // other tasks.
+        unsafe {
+            let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+            for (place, input) in inputs.iter_mut().zip(&node.inputs) {
+                *place = self.value(*input, records, thread);
+            }
+            let (len, saved) = self.saved(i, records);
+            run(Forward {
+                records: records.len(),
+                params: &self.params[node.params.clone()],
+                packed,
+                x: inputs[0],
+                others: &inputs[1..node.inputs.len()],
+                y: self.write(self.plan.lens[i + 1], self.plan.values[i + 1], records, thread),
+                saved: self.write(len, self.plan.nodes[i].saved, &saved, thread),
+                scratch,
+                context: self.context(i, records),
+            });
         }
     }
 
     fn measure(&self, records: &Range<usize>, thread: usize) -> BatchMetrics {
-        let last = self.plan.lens.len() - 1;
+        self.observe(self.nodes().len() - 1, Phase::Loss, thread);
+        let mut total = BatchMetrics::default();
+        for (number, output) in self.model.outputs().iter().enumerate() {
+            let metrics = self.measure_output(output, records, thread);
+            if number == 0 {
+                total = metrics;
+            } else if self.training {
+                total.loss_sum += metrics.loss_sum * f64::from(output.weight);
+            }
+            if !self.training {
+                break;
+            }
+        }
+        total
+    }
+
+    fn measure_output(&self, output: &Output, records: &Range<usize>, thread: usize) -> BatchMetrics {
+        let value = output.value;
         let per_record = self.model.targets().per_record();
         let own = records.start * per_record..records.end * per_record;
         let targets = match self.batch.targets {
@@ -257,49 +382,121 @@ impl<'a> Pass<'a> {
             Targets::Classes(classes) => Targets::Classes(&classes[own]),
             Targets::Values(values) => Targets::Values(&values[own]),
         };
-        let learns = self.plan.gradients[last] != Place::Nowhere;
+        let learns = self.plan.gradients[value] != Place::Nowhere;
         // SAFETY: the outputs and their gradient have different places; other tasks have other records and
         // threads.
         let (y, dy) = unsafe {
-            let dy = self.write(last, self.plan.gradients[last], records, thread);
-            (self.value(last, records, thread), (self.training && learns).then_some(dy))
+            let dy = self.gradient(value, records, thread);
+            (self.value(value, records, thread), (self.training && learns).then_some(dy))
         };
-        let (records, scale, isa) = (records.len(), self.scale, self.isa);
-        self.model.loss().measure(Measure { records, y, targets, dy, scale, isa })
+        let (records, scale, isa) = (records.len(), self.scale * output.weight, self.isa);
+        output.loss.measure(Measure { records, y, targets, dy, scale, isa })
     }
 
     fn backward_block(&self, segment: &Segment, slot: usize, records: &Range<usize>, thread: usize) {
         for i in segment.nodes.clone().rev() {
-            let (node, plan) = (&self.model.nodes()[i], &self.plan.nodes[i]);
+            let (node, plan) = (&self.nodes()[i], &self.plan.nodes[i]);
             if !plan.learns {
-                break;
+                continue;
             }
-            let (needs, input_gradient) = (node.layer.needs(), self.plan.gradients[i]);
-            // SAFETY: values, gradients, sums and scratch have different places, all alive now; other tasks
-            // have other records, slots and threads.
-            let (x, y, dy, dx, dparams, packed, scratch) = unsafe {
-                let x = if needs.input { self.value(i, records, thread) } else { &[] };
-                let y = if needs.output { self.value(i + 1, records, thread) } else { &[] };
-                let dy = self.write(i + 1, self.plan.gradients[i + 1], records, thread);
-                let dx = plan.input_gradient.then(|| self.write(i, input_gradient, records, thread));
+            self.observe(i, Phase::Backward, thread);
+            // SAFETY: sums and scratch have different places, all alive now; other tasks have other records,
+            // slots and threads.
+            unsafe {
                 let start = slot * segment.slot + plan.slot;
                 let own = !plan.sharded && !node.params.is_empty();
                 let dparams = own.then(|| self.memory.slots.write(start..start + node.params.len()));
-                (x, y, dy, dx, dparams, self.packed(i), self.scratch(thread))
-            };
-            let (params, context) = (&self.params[node.params.clone()], self.context(i, records));
-            let records = records.len();
-            node.layer.backward(Backward {
-                records,
-                params,
+                let (packed, scratch) = (self.packed(i), self.scratch(thread));
+                self.backward_node(i, records, thread, (dparams, packed, scratch), &mut |pass| {
+                    node.layer.backward(pass);
+                });
+                for (input, edge) in node.inputs.iter().zip(&plan.edges) {
+                    if let Edge::Sum(place) = edge {
+                        let sum = self.read(self.plan.lens[*input], *place, records, thread);
+                        add_row(self.gradient(*input, records, thread), sum);
+                    }
+                }
+            }
+        }
+    }
+
+    fn backward_wide(&self, team: &mut Team, segment: &Segment, accumulate: bool, grads: &mut [f32]) {
+        let i = segment.nodes.start;
+        let (node, plan) = (&self.nodes()[i], &self.plan.nodes[i]);
+        let Some(wide) = node.layer.wide().filter(|_| plan.learns) else { return };
+        self.observe(i, Phase::Backward, 0);
+        let records = 0..self.batch.count;
+        let grads = &mut grads[node.params.clone()];
+        if !accumulate && !plan.shared_after {
+            grads.fill(0.0);
+        }
+        let len = wide.scratch(self.batch.count, team.threads());
+        // SAFETY: no task runs; the layer has the memory to itself.
+        unsafe {
+            let scratch = self.memory.scratch.write(0..len);
+            self.backward_node(i, &records, 0, (Some(grads), &[], scratch), &mut |pass| {
+                wide.backward(team, pass);
+            });
+            for (input, edge) in node.inputs.iter().zip(&plan.edges) {
+                if let Edge::Sum(place) = edge {
+                    let sum = self.read(self.plan.lens[*input], *place, &records, 0);
+                    let gradient = Shared::new(self.gradient(*input, &records, 0));
+                    team.tasks(sum.len().div_ceil(ADD_NUMBERS), &|task, _| {
+                        let range = task * ADD_NUMBERS..((task + 1) * ADD_NUMBERS).min(sum.len());
+                        add_row(gradient.write(range.clone()), &sum[range]);
+                    });
+                }
+            }
+        }
+    }
+
+    /// Collects what a layer's backward needs.
+    ///
+    /// # Safety
+    /// Nobody else uses the gradients of the node's output and inputs for these records (or on this thread)
+    /// meanwhile, nor writes its values.
+    unsafe fn backward_node(
+        &self,
+        i: usize,
+        records: &Range<usize>,
+        thread: usize,
+        (dparams, packed, scratch): (Option<&mut [f32]>, &'a [f32], &'a mut [f32]),
+        run: &mut dyn FnMut(Backward<'_>),
+    ) {
+        let (node, plan) = (&self.nodes()[i], &self.plan.nodes[i]);
+        let needs = node.layer.needs();
+        // SAFETY: values, gradients and what is kept have different places, all alive now; the caller vouches for
+        // other tasks.
+        unsafe {
+            let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+            let mut gradients: [Option<&mut [f32]>; MAX_INPUTS] = [const { None }; MAX_INPUTS];
+            for (k, (input, edge)) in node.inputs.iter().zip(&plan.edges).enumerate() {
+                if needs.input {
+                    inputs[k] = self.value(*input, records, thread);
+                }
+                gradients[k] = match edge {
+                    Edge::Nowhere | Edge::Passed => None,
+                    Edge::Write | Edge::Add => Some(self.gradient(*input, records, thread)),
+                    Edge::Sum(place) => Some(self.write(self.plan.lens[*input], *place, records, thread)),
+                };
+            }
+            let (len, saved) = self.saved(i, records);
+            let [dx, dothers @ ..] = &mut gradients;
+            run(Backward {
+                records: records.len(),
+                params: &self.params[node.params.clone()],
                 packed,
-                x,
-                y,
-                dy,
-                dx,
+                x: inputs[0],
+                others: if needs.input { &inputs[1..node.inputs.len()] } else { &[] },
+                y: if needs.output { self.value(i + 1, records, thread) } else { &[] },
+                saved: self.read(len, plan.saved, &saved, thread),
+                dy: self.gradient(i + 1, records, thread),
+                dx: dx.as_deref_mut(),
+                add: plan.edges[0] == Edge::Add,
+                dothers: &mut dothers[..node.inputs.len() - 1],
                 dparams,
                 scratch,
-                context,
+                context: self.context(i, records),
             });
         }
     }
@@ -309,17 +506,19 @@ impl<'a> Pass<'a> {
         let grads = Shared::new(grads);
         let records = 0..self.batch.count;
         for i in segment.nodes.clone().rev() {
-            let node = &self.model.nodes()[i];
-            let Some(sharded) = node.layer.sharded().filter(|_| self.plan.nodes[i].sharded) else { continue };
+            let (node, plan) = (&self.nodes()[i], &self.plan.nodes[i]);
+            let Some(sharded) = node.layer.sharded().filter(|_| plan.learns) else { continue };
+            self.observe(i, Phase::Weights, 0);
             team.tasks(sharded.shards(), &|shard, _| {
                 let at = |range: Range<usize>| node.params.start + range.start..node.params.start + range.end;
                 let [first, second] = sharded.shard_ranges(shard).map(at);
                 // SAFETY: shards have different parameters; the values and gradients of sharded layers lie in
                 // the memory for all records, and nobody writes them in this phase.
                 let (x, dy, dparams) = unsafe {
-                    let dy = self.read(i + 1, self.plan.gradients[i + 1], &records, 0);
-                    (self.value(i, &records, 0), dy, [grads.write(first), grads.write(second)])
+                    let dy = self.read(self.plan.lens[i + 1], self.plan.gradients[i + 1], &records, 0);
+                    (self.value(node.inputs[0], &records, 0), dy, [grads.write(first), grads.write(second)])
                 };
+                let accumulate = accumulate || plan.shared_after;
                 let (records, isa) = (records.len(), self.isa);
                 sharded.weights_shard(shard, WeightsShard { records, x, dy, dparams, accumulate, isa });
             });
@@ -328,20 +527,24 @@ impl<'a> Pass<'a> {
 
     /// Adds the slots of a segment up, in their order.
     fn reduce(&self, team: &mut Team, segment: &Segment, accumulate: bool, grads: &mut [f32]) {
+        if segment.sums.is_empty() {
+            return;
+        }
+        self.observe(segment.nodes.start, Phase::Weights, 0);
         let slots = segment.deal(self.batch.count).slots;
         let grads = Shared::new(grads);
         team.tasks(segment.sums.len(), &|i, _| {
-            let (start, range) = &segment.sums[i];
-            let used = (slots * segment.slot).max(start + range.len());
+            let Sum { start, params, add } = &segment.sums[i];
+            let used = (slots * segment.slot).max(start + params.len());
             // SAFETY: tasks have different parameters; nobody writes slots in this phase.
             let (slots_memory, grads) =
-                unsafe { (self.memory.slots.read(0..used), grads.write(range.clone())) };
-            if !accumulate {
+                unsafe { (self.memory.slots.read(0..used), grads.write(params.clone())) };
+            if !accumulate && !add {
                 grads.fill(0.0);
             }
             for slot in 0..slots {
-                let sums = &slots_memory[slot * segment.slot + start..][..range.len()];
-                grads.iter_mut().zip(sums).for_each(|(grad, sum)| *grad += sum);
+                let sums = &slots_memory[slot * segment.slot + start..][..params.len()];
+                add_row(grads, sums);
             }
         });
     }

@@ -1,26 +1,25 @@
-//! Layers that are faster together: rewrites of the list of layers that leave what it computes as it is.
+//! Layers that are faster together: rewrites of the graph that leave what it computes as it is.
 
+use crate::graph::{Graph, Node};
 use crate::kernels::elementwise::{derive_in_place, map_in_place};
 use crate::layer::{Backward, Forward, Layer, Needs, ParameterSpec, Sharded};
 use crate::layers::activation::Activation;
+use crate::layers::add::Add;
+use crate::layers::batch_norm::BatchNorm;
 use crate::layers::max_pool2d::MaxPool2d;
-use crate::model::Node;
 use crate::shape::{Layout, Shape};
 use std::any::Any;
 
-/// Rewrites a sequence of layers.
-pub(crate) fn fuse(nodes: Vec<Node>) -> Vec<Node> {
-    let mut fused: Vec<Node> = Vec::with_capacity(nodes.len());
-    for node in pool_first(nodes) {
-        match fused.pop() {
-            Some(before) if is::<Activation>(&node) && !before.layer.needs().output => {
-                fused.push(activated(before, node));
-            }
-            Some(before) => fused.extend([before, node]),
-            None => fused.push(node),
-        }
-    }
-    fused
+/// Rewrites a graph.
+pub(crate) fn fuse(mut graph: Graph) -> Graph {
+    while pool_first(&mut graph) {}
+    activate(add_to_norm(graph))
+}
+
+/// Takes the layer of a node that gets another, or goes.
+fn take(node: &mut Node) -> Box<dyn Layer> {
+    let nothing = crate::layers::flatten::nothing(node.layer.output().clone());
+    std::mem::replace(&mut node.layer, nothing)
 }
 
 fn is<T: Layer>(node: &Node) -> bool {
@@ -28,51 +27,90 @@ fn is<T: Layer>(node: &Node) -> bool {
     layer.is::<T>()
 }
 
-fn downcast<T: Layer>(node: Node) -> Result<(Box<T>, String), Node> {
-    if !is::<T>(&node) {
-        return Err(node);
-    }
-    let layer: Box<dyn Any> = node.layer;
-    Ok((layer.downcast().expect("the type was just checked"), node.path))
-}
-
 /// Activations never fall, so that the largest number of a window is the same before and after: the pool goes
-/// first, and the activation then works on a quarter of the numbers or fewer.
-fn pool_first(nodes: Vec<Node>) -> Vec<Node> {
-    let mut ordered: Vec<Node> = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        let mut held = Vec::new();
-        if is::<MaxPool2d>(&node) {
-            while ordered.last().is_some_and(is::<Activation>) {
-                held.extend(ordered.pop());
-            }
-        }
-        let output = node.layer.output().clone();
-        ordered.push(node);
-        for activation in held.into_iter().rev() {
-            let (index, params) = (activation.index, activation.params.clone());
-            match downcast::<Activation>(activation) {
-                Ok((layer, path)) => {
-                    let layer = Box::new(Activation { function: layer.function, shape: output.clone() });
-                    ordered.push(Node { layer, path, index, params });
-                }
-                Err(node) => ordered.push(node),
-            }
-        }
-    }
-    ordered
+/// first, and the activation then works on a quarter of the numbers or fewer. Whether there was such a pair.
+fn pool_first(graph: &mut Graph) -> bool {
+    let pair = (0..graph.nodes.len()).find_map(|i| {
+        let reader = graph.only_reader(i + 1).filter(|_| rises(&graph.nodes[i]))?;
+        is::<MaxPool2d>(&graph.nodes[reader]).then_some((i, reader))
+    });
+    let Some((activation, pool)) = pair else { return false };
+    // The two change places: what read the pool now reads the activation behind it.
+    graph.nodes.swap(activation, pool);
+    let (first, second) = (activation, pool);
+    graph.nodes[first].inputs = std::mem::replace(&mut graph.nodes[second].inputs, vec![first + 1]);
+    let shape = graph.nodes[first].layer.output().clone();
+    let layer: &mut dyn Any = &mut *graph.nodes[second].layer;
+    layer.downcast_mut::<Activation>().expect("only activations rise").shape = shape;
+    true
 }
 
-fn activated(before: Node, activation: Node) -> Node {
-    match downcast::<Activation>(activation) {
-        Ok((activation, path)) => Node {
-            layer: Box::new(Activated { inner: before.layer, activation: *activation }),
-            path: format!("{} + {path}", before.path),
-            index: before.index,
-            params: before.params,
-        },
-        Err(_) => unreachable!("only activations are fused"),
+/// Whether a node is a function of each number that never falls.
+fn rises(node: &Node) -> bool {
+    let layer: &dyn Any = &*node.layer;
+    layer.downcast_ref::<Activation>().is_some_and(|activation| activation.function.rises())
+}
+
+/// The sum of a batch norm's output and another value is computed by the batch norm.
+fn add_to_norm(mut graph: Graph) -> Graph {
+    let mut gone = vec![None; graph.nodes.len()];
+    for i in (0..graph.nodes.len()).filter(|i| is::<Add>(&graph.nodes[*i])).collect::<Vec<_>>() {
+        let [first, second] = graph.nodes[i].inputs[..] else { continue };
+        let absorbs = |graph: &mut Graph, value: usize| {
+            let alone = value > 0 && graph.only_reader(value) == Some(i);
+            alone && norm(&mut graph.nodes[value - 1]).is_some_and(BatchNorm::absorb_sum)
+        };
+        let (own, other) = if absorbs(&mut graph, first) {
+            (first - 1, second)
+        } else if absorbs(&mut graph, second) {
+            (second - 1, first)
+        } else {
+            continue;
+        };
+        // It runs where the sum stood, once both inputs are there.
+        let layer = take(&mut graph.nodes[own]);
+        let x = graph.nodes[own].inputs[0];
+        let (path, index, params) =
+            (graph.nodes[own].path.clone(), graph.nodes[own].index, graph.nodes[own].params.clone());
+        let path = format!("{path} + {}", graph.nodes[i].path);
+        graph.nodes[i] = Node { layer, path, index, inputs: vec![x, other], params };
+        gone[own] = Some(x);
     }
+    graph.without(&gone)
+}
+
+fn norm(node: &mut Node) -> Option<&mut BatchNorm> {
+    let layer: &mut dyn Any = &mut *node.layer;
+    layer.downcast_mut()
+}
+
+/// Applies activations to the output of the layer before, where it lies.
+fn activate(mut graph: Graph) -> Graph {
+    let mut gone = vec![None; graph.nodes.len()];
+    for i in 0..graph.nodes.len() {
+        let Some(value) =
+            graph.nodes[i].inputs.first().copied().filter(|_| is::<Activation>(&graph.nodes[i]))
+        else {
+            continue;
+        };
+        let before = value.checked_sub(1).filter(|_| graph.only_reader(value) == Some(i));
+        let Some(before) = before.filter(|before| gone[*before].is_none()) else { continue };
+        let activation: Box<dyn Any> = take(&mut graph.nodes[i]);
+        let activation = *activation.downcast::<Activation>().expect("its type was just checked");
+        let node = &mut graph.nodes[before];
+        let absorbed = norm(node).is_some_and(|norm| norm.absorb(&activation));
+        if !absorbed && (node.layer.needs().output || node.layer.wide().is_some()) {
+            graph.nodes[i].layer = Box::new(activation);
+            continue;
+        }
+        if !absorbed {
+            let inner = take(node);
+            node.layer = Box::new(Activated { inner, activation });
+        }
+        graph.nodes[before].path = format!("{} + {}", graph.nodes[before].path, graph.nodes[i].path);
+        gone[i] = Some(value);
+    }
+    graph.without(&gone)
 }
 
 /// A layer with an activation applied to its output where it lies, while it is in the cache. Needs a layer
@@ -111,6 +149,18 @@ impl Layer for Activated {
         self.inner.scratch(records)
     }
 
+    fn saved(&self, records: usize) -> usize {
+        self.inner.saved(records)
+    }
+
+    fn adds(&self) -> bool {
+        self.inner.adds()
+    }
+
+    fn passes(&self) -> Option<usize> {
+        self.inner.passes()
+    }
+
     fn packed(&self) -> usize {
         self.inner.packed()
     }
@@ -144,7 +194,7 @@ mod tests {
     fn paths(names: &[(&str, Option<(&str, i64)>)]) -> Vec<String> {
         let (registry, mut problems) = (Registry::standard(), Problems::new());
         let mut shape = Shape::image(16, 16, 3).unwrap();
-        let mut nodes = Vec::new();
+        let mut graph = Graph { nodes: vec![], outputs: vec![names.len()] };
         for (index, (name, param)) in names.iter().enumerate() {
             let mut component = Component::new("", *name);
             if let Some((key, value)) = param {
@@ -153,14 +203,15 @@ mod tests {
             if *name == "conv2d" {
                 component = component.with("out_channels", Value::Int(4));
             }
-            let layer = registry.build_layer(&component, &shape, &mut problems).unwrap().unwrap();
+            let layer = registry.build_layer(&component, &[shape], &mut problems).unwrap().unwrap();
             shape = layer.output().clone();
-            nodes.push(Node { layer, path: (*name).into(), index: index as u32, params: 0..0 });
+            let (path, inputs) = ((*name).into(), vec![index]);
+            graph.nodes.push(Node { layer, path, index: index as u32, inputs, params: 0..0 });
         }
         assert!(problems.is_empty(), "{problems}");
-        let nodes = fuse(nodes);
-        assert_eq!(nodes.last().unwrap().layer.output(), &shape);
-        nodes.into_iter().map(|node| node.path).collect()
+        let graph = fuse(graph);
+        assert_eq!(graph.nodes.last().unwrap().layer.output(), &shape);
+        graph.nodes.into_iter().map(|node| node.path).collect()
     }
 
     #[test]

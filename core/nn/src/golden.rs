@@ -1,18 +1,23 @@
 //! For the tests: what PyTorch computed (`tests/golden/`), and differences as a second oracle.
 
+mod layers;
+
+pub(crate) use layers::{check_layer, check_layer_gradient, single_layer};
+
 use crate::batch::{BatchMetrics, TargetKind, Targets, ignored_class};
 use crate::kernels::Isa;
-use crate::layer::{Backward, Context, Forward, Layer, WeightsShard};
-use crate::layers::relayout::{to_channels_last, to_planar};
+use crate::layer::{Init, ParameterKind};
 use crate::losses::{Loss, Measure};
-use crate::optimizers::{Moment, OptimizerState};
-use crate::random::RandomKey;
+use crate::model::Parameter;
+use crate::optimizers::{Due, UpdateOptions, Updater};
 use crate::registry::Registry;
 use crate::schedules::Progress;
-use crate::shape::{Layout, Shape};
+use crate::shape::Shape;
 use ringspin_job::{Component, Problems, Value};
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::Value as Json;
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// Numbers in [-1, 1) from a hash of (seed, index), the same as `noise` in make_golden.py.
@@ -41,6 +46,11 @@ fn spaced(seed: u64, count: usize) -> Vec<f32> {
     numbers
 }
 
+/// Whole numbers from 0 to 6: rows of a table.
+fn ids(seed: u64, count: usize) -> Vec<f32> {
+    noise(seed, count).into_iter().map(|v| ((v + 1.0) / 2.0 * 7.0).floor()).collect()
+}
+
 /// A file of tests/golden.
 fn file(name: &str) -> Vec<u8> {
     let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -55,8 +65,13 @@ pub(crate) fn json(name: &str) -> Json {
 struct Case {
     component: Component,
     records: usize,
+    /// Of the first input.
     shape: Shape,
+    /// Of all inputs.
+    shapes: Vec<Shape>,
     inputs: fn(u64, usize) -> Vec<f32>,
+    /// Whether the second parameter array starts at 0.
+    zeros: bool,
     arrays: Vec<(String, Vec<f64>)>,
 }
 
@@ -66,8 +81,19 @@ impl Case {
         &found.unwrap_or_else(|| panic!("{:?} has no {name}", self.component)).1
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.arrays.iter().any(|(own, _)| own == name)
+    }
+
     fn x(&self) -> Vec<f32> {
         (self.inputs)(1, self.records * self.shape.elements())
+    }
+
+    /// The inputs of a layer that joins several.
+    fn xs(&self) -> Vec<Vec<f32>> {
+        let others = (41..).zip(&self.shapes[1..]);
+        let others = others.map(|(seed, shape)| (self.inputs)(seed, self.records * shape.elements()));
+        std::iter::once(self.x()).chain(others).collect()
     }
 }
 
@@ -85,6 +111,27 @@ pub(crate) fn component(name: &str, params: &Json) -> Component {
     params.iter().fold(Component::new("x", name), |component, (key, json)| component.with(key, value(json)))
 }
 
+/// The numbers of an array.
+fn numbers(view: &TensorView<'_>) -> Vec<f64> {
+    match view.dtype() {
+        safetensors::Dtype::F64 => {
+            view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+        }
+        _ => view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+            .collect(),
+    }
+}
+
+/// All arrays of a file that holds no cases.
+pub(crate) fn tensors(name: &str) -> HashMap<String, Vec<f64>> {
+    let bytes = file(&format!("{name}.safetensors"));
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    tensors.iter().map(|(name, view)| (name.to_string(), numbers(&view))).collect()
+}
+
 fn cases(name: &str) -> Vec<Case> {
     let bytes = file(&format!("{name}.safetensors"));
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -92,9 +139,9 @@ fn cases(name: &str) -> Vec<Case> {
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let described: Json = serde_json::from_str(&meta["cases"]).unwrap();
     let cases = described.as_array().unwrap().iter().enumerate().map(|(i, case)| {
-        let kind = meta.get("inputs").map(String::as_str).or(case["inputs"].as_str());
-        let inputs: fn(u64, usize) -> Vec<f32> = match kind {
+        let inputs: fn(u64, usize) -> Vec<f32> = match case["inputs"].as_str() {
             Some("spaced") => spaced,
+            Some("ids") => ids,
             Some("narrower") => |seed, count| spaced(seed, count).into_iter().map(|v| 0.93 * v).collect(),
             Some("wide") => |seed, count| noise(seed, count).into_iter().map(|v| 4.0 * v).collect(),
             Some("unit") => |seed, count| noise(seed, count).into_iter().map(|v| 0.5 + 0.3 * v).collect(),
@@ -103,25 +150,20 @@ fn cases(name: &str) -> Vec<Case> {
         let prefix = format!("{i}.");
         let own =
             tensors.iter().filter_map(|(name, view)| Some((name.strip_prefix(&prefix)?.to_string(), view)));
-        let arrays = own.map(|(name, view)| {
-            let numbers = match view.dtype() {
-                safetensors::Dtype::F64 => {
-                    view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
-                }
-                _ => view
-                    .data()
-                    .chunks_exact(4)
-                    .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
-                    .collect(),
-            };
-            (name, numbers)
-        });
-        let dims: Vec<usize> = serde_json::from_value(case["shape"].clone()).unwrap();
+        let arrays = own.map(|(name, view)| (name, numbers(&view)));
+        let shape =
+            |dims: &Json| Shape::new(&serde_json::from_value::<Vec<usize>>(dims.clone()).unwrap()).unwrap();
+        let shapes: Vec<Shape> = match case["shapes"].as_array() {
+            Some(shapes) => shapes.iter().map(shape).collect(),
+            None => vec![shape(&case["shape"])],
+        };
         Case {
             component: component(name, &case["params"]),
             records: case["records"].as_u64().unwrap() as usize,
-            shape: Shape::new(&dims).unwrap(),
+            shape: shapes[0].clone(),
+            shapes,
             inputs,
+            zeros: case["zeros"].as_bool().unwrap_or(false),
             arrays: arrays.collect(),
         }
     });
@@ -129,7 +171,7 @@ fn cases(name: &str) -> Vec<Case> {
 }
 
 /// Differences of at most `tolerance` of the largest expected number (at least 1).
-fn assert_close(got: &[f32], expected: &[f64], tolerance: f64, what: &str) {
+pub(crate) fn assert_close(got: &[f32], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(1.0f64, |scale, v| scale.max(v.abs()));
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
@@ -138,194 +180,9 @@ fn assert_close(got: &[f32], expected: &[f64], tolerance: f64, what: &str) {
     }
 }
 
-/// A layer outside of a model.
-pub(crate) struct SingleLayer {
-    layer: Box<dyn Layer>,
-    input: Shape,
-    layouts: [Layout; 2],
-    isa: Isa,
-}
-
-/// Results of a backward pass.
-pub(crate) struct Gradients {
-    pub(crate) dx: Vec<f32>,
-    pub(crate) dparams: Vec<f32>,
-}
-
-/// Builds a layer that is right.
-pub(crate) fn single_layer(component: &Component, input: &Shape) -> SingleLayer {
-    with_layout(component, input, Layout::ChannelsLast, Isa::best())
-}
-
-fn with_layout(component: &Component, input: &Shape, given: Layout, isa: Isa) -> SingleLayer {
-    let mut problems = Problems::new();
-    let built = Registry::standard().build_layer(component, input, &mut problems).unwrap();
-    assert!(problems.is_empty(), "{problems}");
-    let mut layer = built.unwrap_or_else(|misfit| panic!("{}", misfit.0));
-    let wanted = layer.wants(given);
-    let output = layer.arrange(wanted);
-    SingleLayer { layer, input: input.clone(), layouts: [wanted, output], isa }
-}
-
-impl SingleLayer {
-    /// From channels last to the layout the layer has, or back.
-    fn convert(numbers: &[f32], shape: &Shape, layout: Layout, back: bool) -> Vec<f32> {
-        let mut converted = numbers.to_vec();
-        if let (Some(image), Layout::Planar) = (shape.as_image(), layout) {
-            let convert = if back { to_channels_last } else { to_planar };
-            convert(numbers, &mut converted, image.pixels(), image.c);
-        }
-        converted
-    }
-
-    fn context(&self, key: RandomKey) -> Context {
-        Context { isa: self.isa, training: true, key, layer: 3, first_record: 0 }
-    }
-
-    fn packed(&self, params: &[f32]) -> Vec<f32> {
-        let mut packed = vec![f32::NAN; self.layer.packed()];
-        self.layer.pack(params, &mut packed);
-        packed
-    }
-
-    fn parameter_count(&self) -> usize {
-        self.layer.parameters().iter().map(|parameter| parameter.elements()).sum()
-    }
-
-    /// Outputs in the layer's own layout.
-    fn outputs(&self, params: &[f32], x: &[f32], key: RandomKey) -> Vec<f32> {
-        let records = x.len() / self.input.elements();
-        let x = Self::convert(x, &self.input, self.layouts[0], false);
-        let mut y = vec![f32::NAN; records * self.layer.output().elements()];
-        let mut scratch = vec![f32::NAN; self.layer.scratch(records)];
-        self.layer.forward(Forward {
-            records,
-            params,
-            packed: &self.packed(params),
-            x: &x,
-            y: &mut y,
-            scratch: &mut scratch,
-            context: self.context(key),
-        });
-        y
-    }
-
-    /// Outputs, channels last.
-    pub(crate) fn forward_training(&self, params: &[f32], x: &[f32], key: RandomKey) -> Vec<f32> {
-        Self::convert(&self.outputs(params, x, key), self.layer.output(), self.layouts[1], true)
-    }
-
-    /// Gradients, channels last.
-    pub(crate) fn backward_training(
-        &self,
-        params: &[f32],
-        x: &[f32],
-        dy: &[f32],
-        key: RandomKey,
-    ) -> Gradients {
-        let records = x.len() / self.input.elements();
-        let y = self.outputs(params, x, key);
-        let mut dy = Self::convert(dy, self.layer.output(), self.layouts[1], false);
-        let x = Self::convert(x, &self.input, self.layouts[0], false);
-        let needs = self.layer.needs();
-        let mut dx = vec![f32::NAN; x.len()];
-        // Gradients are added to what is there.
-        let mut dparams = vec![1.0; self.parameter_count()];
-        let mut scratch = vec![f32::NAN; self.layer.scratch(records)];
-        self.layer.backward(Backward {
-            records,
-            params,
-            packed: &self.packed(params),
-            x: if needs.input { &x } else { &[] },
-            y: if needs.output { &y } else { &[] },
-            dy: &mut dy,
-            dx: Some(&mut dx),
-            dparams: Some(&mut dparams),
-            scratch: &mut scratch,
-            context: self.context(key),
-        });
-        dparams.iter_mut().for_each(|v| *v -= 1.0);
-        if let Some(sharded) = self.layer.sharded() {
-            let mut pieces = vec![f32::NAN; dparams.len()];
-            for shard in 0..sharded.shards() {
-                let [first, second] = sharded.shard_ranges(shard);
-                let (mut a, mut b) = (vec![f32::NAN; first.len()], vec![f32::NAN; second.len()]);
-                let dparams = [&mut a[..], &mut b[..]];
-                let isa = self.isa;
-                let pass = WeightsShard { records, x: &x, dy: &dy, dparams, accumulate: false, isa };
-                sharded.weights_shard(shard, pass);
-                pieces[first].copy_from_slice(&a);
-                pieces[second].copy_from_slice(&b);
-            }
-            let whole: Vec<f64> = dparams.iter().map(|v| f64::from(*v)).collect();
-            assert_close(&pieces, &whole, 1e-6, "gradients by shards");
-        }
-        Gradients { dx: Self::convert(&dx, &self.input, self.layouts[0], true), dparams }
-    }
-
-    /// The parameters that make_golden.py gives the layer.
-    fn golden_params(&self) -> Vec<f32> {
-        let parameters = self.layer.parameters();
-        parameters.iter().enumerate().flat_map(|(i, p)| noise(10 + i as u64, p.elements())).collect()
-    }
-}
-
-/// Compares a layer with PyTorch: outputs and all gradients, in both layouts and with all instructions.
-pub(crate) fn check_layer(name: &str, tolerance: f64) {
-    for case in cases(name) {
-        for (layout, isa) in [Layout::ChannelsLast, Layout::Planar]
-            .into_iter()
-            .flat_map(|layout| Isa::available().into_iter().map(move |isa| (layout, isa)))
-        {
-            let layer = with_layout(&case.component, &case.shape, layout, isa);
-            let (params, x, key) = (layer.golden_params(), case.x(), RandomKey::default());
-            let what = format!("{:?} {} {layout:?} {isa} ", case.component.params.0.keys(), case.shape);
-            assert_close(
-                &layer.forward_training(&params, &x, key),
-                case.array("y"),
-                tolerance,
-                &(what.clone() + "y"),
-            );
-            let dy = noise(2, case.array("y").len());
-            let gradients = layer.backward_training(&params, &x, &dy, key);
-            assert_close(&gradients.dx, case.array("dx"), tolerance, &(what.clone() + "dx"));
-            let mut start = 0;
-            for parameter in layer.layer.parameters() {
-                let own = &gradients.dparams[start..start + parameter.elements()];
-                start += parameter.elements();
-                // The gradients were added to 1, which costs some of their digits.
-                let tolerance = tolerance.max(1e-6) * 2.0;
-                assert_close(
-                    own,
-                    case.array(&format!("d{}", parameter.name)),
-                    tolerance,
-                    &(what.clone() + parameter.name),
-                );
-            }
-        }
-    }
-}
-
 /// Step of the differences, and how many numbers of each array are tried.
 const STEP: f32 = 1e-2;
 const TRIED: usize = 40;
-
-/// Compares a layer's gradients with central differences of `Σ y · dy`; errors relative to the largest
-/// gradient (at least 1).
-pub(crate) fn check_layer_gradient(name: &str, tolerance: f64) {
-    for case in cases(name) {
-        let layer = single_layer(&case.component, &case.shape);
-        let (params, x, key) = (layer.golden_params(), case.x(), RandomKey::default());
-        let dy = noise(2, case.array("y").len());
-        let value = |params: &[f32], x: &[f32]| -> f64 {
-            let y = layer.forward_training(params, x, key);
-            y.iter().zip(&dy).map(|(y, dy)| f64::from(*y) * f64::from(*dy)).sum()
-        };
-        let gradients = layer.backward_training(&params, &x, &dy, key);
-        check_differences(&x, &gradients.dx, tolerance, |x| value(&params, x));
-        check_differences(&params, &gradients.dparams, tolerance, |params| value(params, &x));
-    }
-}
 
 fn check_differences(at: &[f32], gradient: &[f32], tolerance: f64, value: impl Fn(&[f32]) -> f64) {
     let scale = gradient.iter().fold(1.0f64, |scale, v| scale.max(f64::from(v.abs())));
@@ -425,22 +282,38 @@ pub(crate) fn check_loss_gradient(name: &str, tolerance: f64) {
     }
 }
 
-/// Compares several updates of an optimizer with PyTorch.
+/// Compares several updates of an optimizer, which changes two arrays, with PyTorch or a paper's formula.
 pub(crate) fn check_optimizer(name: &str, tolerance: f64) {
+    const FIRST: usize = 20;
     for case in cases(name) {
-        // PyTorch's SGD has a default rate that ours asks for.
-        let optimizer = Registry::standard().build_optimizer(&case.component).unwrap();
+        let optimizers = Registry::standard().build_optimizers(&case.component).unwrap();
         let mut params = noise(1, case.shape.elements());
-        let mut state = OptimizerState::new(&*optimizer, params.len());
+        if case.zeros {
+            params[FIRST..].fill(0.0);
+        }
+        let arrays = [("a", 0..FIRST), ("b", FIRST..params.len())];
+        let mut updater = Updater::new(optimizers, &parameters(&arrays), UpdateOptions::default()).unwrap();
         let mut team = crate::Team::new(2).unwrap();
         for step in 0..case.records as u64 {
-            let grads = noise(100 + step, params.len());
-            let moment = Moment { update: step + 1, rate: optimizer.base_rate(), isa: Isa::best() };
-            crate::update(&*optimizer, &mut team, moment, (&mut params, &grads), &mut state);
-            let what = format!("{:?}, update {step}", case.component.params);
+            let mut grads = noise(100 + step, params.len());
+            updater.update(&mut team, Due { update: step + 1, factor: 1.0 }, &mut params, &mut grads);
+            let what = format!("{name} {:?}, update {step}", case.component.params);
             assert_close(&params, case.array(&step.to_string()), tolerance, &what);
         }
     }
+}
+
+/// Parameters of these names and places.
+pub(crate) fn parameters(arrays: &[(&str, Range<usize>)]) -> Vec<Parameter> {
+    let parameter = |(name, range): &(&str, Range<usize>)| Parameter {
+        kind: ParameterKind::Learned,
+        name: (*name).into(),
+        shape: vec![range.len()],
+        range: range.clone(),
+        layer: "layer".into(),
+        init: Init::Constant(0.0),
+    };
+    arrays.iter().map(parameter).collect()
 }
 
 /// Compares a schedule with PyTorch at every step of a job.

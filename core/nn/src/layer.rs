@@ -2,7 +2,8 @@
 //!
 //! A layer is built once, for one input shape, and never changes afterwards: parameters, activations and
 //! gradients are slices that the engine hands in. It works on whole records and knows neither threads nor
-//! where its slices lie; the engine calls it for a few records at a time, on any thread.
+//! where its slices lie; the engine calls it for a few records at a time, on any thread. Layers that want all
+//! records at once, and the threads, are [`Wide`].
 //!
 //! Letters: N records, H rows, W columns, C channels, F features; `x` input, `y` output, `dx` and `dy` the
 //! gradients of the loss with respect to them.
@@ -10,6 +11,7 @@
 use crate::kernels::Isa;
 use crate::random::RandomKey;
 use crate::shape::{Layout, Shape};
+use crate::team::Team;
 use std::any::Any;
 
 /// A learned array of a layer.
@@ -21,9 +23,32 @@ pub struct ParameterSpec {
     pub shape: Vec<usize>,
     /// How it starts.
     pub init: Init,
+    /// Whether it is learned.
+    pub kind: ParameterKind,
+}
+
+/// What becomes of a parameter in an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterKind {
+    /// The optimizer changes it by its gradient.
+    Learned,
+    /// A statistic of the data, such as a running mean: what the layer adds to its "gradient" is subtracted
+    /// from it as it is, whatever the optimizer. So it is summed over lanes and workers like gradients are, and is
+    /// the same on all of them.
+    Statistic,
 }
 
 impl ParameterSpec {
+    /// An array that is learned.
+    pub fn learned(name: &'static str, shape: Vec<usize>, init: Init) -> Self {
+        ParameterSpec { name, shape, init, kind: ParameterKind::Learned }
+    }
+
+    /// A statistic that starts with the same number everywhere.
+    pub fn statistic(name: &'static str, shape: Vec<usize>, start: f32) -> Self {
+        ParameterSpec { name, shape, init: Init::Constant(start), kind: ParameterKind::Statistic }
+    }
+
     /// Numbers in the array.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
@@ -37,6 +62,11 @@ pub enum Init {
     Uniform {
         /// Largest magnitude.
         bound: f32,
+    },
+    /// Normal, around 0.
+    Normal {
+        /// Standard deviation.
+        std: f32,
     },
     /// The same number everywhere.
     Constant(f32),
@@ -64,6 +94,8 @@ pub struct Context {
     pub layer: u32,
     /// Index within the micro-batch of the first record of this call.
     pub first_record: usize,
+    /// 1 / records of the whole step: what a record's statistics count for.
+    pub scale: f32,
 }
 
 /// Arguments of [`Layer::forward`]: `records` records one after the other in `x` and `y`.
@@ -76,8 +108,12 @@ pub struct Forward<'a> {
     pub packed: &'a [f32],
     /// Inputs.
     pub x: &'a [f32],
+    /// The further inputs of a layer that joins several.
+    pub others: &'a [&'a [f32]],
     /// Outputs, to be overwritten.
     pub y: &'a mut [f32],
+    /// [`Layer::saved`] numbers that backward gets again.
+    pub saved: &'a mut [f32],
     /// [`Layer::scratch`] numbers of undefined content.
     pub scratch: &'a mut [f32],
     /// What is the same for all records.
@@ -94,13 +130,22 @@ pub struct Backward<'a> {
     pub packed: &'a [f32],
     /// Inputs; empty unless [`Needs::input`].
     pub x: &'a [f32],
+    /// The further inputs of a layer that joins several; empty unless [`Needs::input`].
+    pub others: &'a [&'a [f32]],
     /// Outputs; empty unless [`Needs::output`].
     pub y: &'a [f32],
+    /// What forward left in [`Forward::saved`].
+    pub saved: &'a [f32],
     /// Gradient of the outputs. The layer may overwrite it; a layer whose parameter gradients are computed by
     /// [`Sharded`] leaves in it what [`Sharded::weights_shard`] needs.
     pub dy: &'a mut [f32],
-    /// Gradient of the inputs, to be overwritten; `None` when nothing before the layer learns.
+    /// Gradient of the inputs, to be overwritten; `None` when nothing before the layer learns, or when it is
+    /// `dy` itself as the layer leaves it ([`Layer::passes`]).
     pub dx: Option<&'a mut [f32]>,
+    /// Whether to add to `dx` instead of overwriting it; only where [`Layer::adds`].
+    pub add: bool,
+    /// Gradients of the further inputs, as `dx`.
+    pub dothers: &'a mut [Option<&'a mut [f32]>],
     /// Gradient of the parameters, to be **added to**; `None` when [`Sharded::weights_shard`] does it.
     pub dparams: Option<&'a mut [f32]>,
     /// [`Layer::scratch`] numbers of undefined content.
@@ -136,6 +181,17 @@ pub trait Layer: Any + Send + Sync {
         input
     }
 
+    /// The input (0 is `x`) whose gradient is `dy` as [`Layer::backward`] leaves it, so that nothing has to be
+    /// copied where the engine can arrange for it.
+    fn passes(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether [`Layer::backward`] can add to `dx`.
+    fn adds(&self) -> bool {
+        false
+    }
+
     /// Whether the output is the input, number by number, in training too: the engine then leaves the layer
     /// out. Asked after [`Layer::arrange`].
     fn is_identity(&self) -> bool {
@@ -151,6 +207,12 @@ pub trait Layer: Any + Send + Sync {
         0
     }
 
+    /// Numbers that forward keeps for backward. Unless the layer is [`Wide`], so many a record.
+    fn saved(&self, records: usize) -> usize {
+        let _ = records;
+        0
+    }
+
     /// Numbers that [`Layer::pack`] derives from the parameters.
     fn packed(&self) -> usize {
         0
@@ -161,11 +223,16 @@ pub trait Layer: Any + Send + Sync {
         let _ = (params, packed);
     }
 
-    /// Computes `y` from `x`.
+    /// Computes `y` from `x`. Not called for a layer that is [`Wide`].
     fn forward(&self, pass: Forward<'_>);
 
-    /// Computes `dx` and adds to `dparams`, from `dy`.
+    /// Computes `dx` and adds to `dparams`, from `dy`. Not called for a layer that is [`Wide`].
     fn backward(&self, pass: Backward<'_>);
+
+    /// The layer as one that takes all records at once, when it is.
+    fn wide(&self) -> Option<&dyn Wide> {
+        None
+    }
 
     /// The parameter gradients of a large layer, cut by parameters instead of by records.
     fn sharded(&self) -> Option<&dyn Sharded> {
@@ -186,6 +253,21 @@ pub trait Sharded: Sync {
     /// Computes the gradients of piece `shard` over all `records` records; adds to what is there when
     /// `pass.accumulate`.
     fn weights_shard(&self, shard: usize, pass: WeightsShard<'_>);
+}
+
+/// A layer that takes all records of a micro-batch at once and divides the work itself: because it needs them
+/// all (batch norm), or because a record is work for many threads (large convolutions).
+///
+/// It cuts its work into tasks whose number and sums do not depend on the number of threads.
+pub trait Wide: Sync {
+    /// Scratch numbers for `records` records on `threads` threads.
+    fn scratch(&self, records: usize, threads: usize) -> usize;
+
+    /// As [`Layer::forward`], with nothing packed.
+    fn forward(&self, team: &mut Team, pass: Forward<'_>);
+
+    /// As [`Layer::backward`], with nothing packed and `dparams` always there when the layer has parameters.
+    fn backward(&self, team: &mut Team, pass: Backward<'_>);
 }
 
 /// Arguments of [`Sharded::weights_shard`].

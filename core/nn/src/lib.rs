@@ -5,8 +5,8 @@
 //! gradients in another, both the caller's; a [`Model`] says what lies where and a [`Workspace`] runs it. The
 //! bits of a result depend neither on the number of threads nor on the CPU, unless the build chose a BLAS.
 //!
-//! Reading order: [`Shape`], [`Layer`] (the contract), one file of `layers/`, `model` (a description becomes
-//! layers that fit), `plan` (order and memory of a pass), `execute` (the pass), `kernels/`.
+//! Reading order: [`Shape`], [`Layer`] (the contract), one file of `layers/`, `model` and `graph` (a description
+//! becomes layers that fit), `plan` (order and memory of a pass), `execute` (the pass), `kernels/`.
 
 mod arena;
 mod assemble;
@@ -17,6 +17,7 @@ mod execute;
 mod fuse;
 #[cfg(test)]
 mod golden;
+mod graph;
 mod initialize;
 mod kernels;
 mod layer;
@@ -38,14 +39,18 @@ mod training_tests;
 mod workspace;
 
 pub use batch::{BatchMetrics, BatchView, TargetKind, Targets, ignored_class};
+pub use execute::{Observer, Phase};
 pub use kernels::{Isa, peak_flops};
 pub use layer::{
-    Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard,
+    Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterKind, ParameterSpec, Sharded,
+    WeightsShard, Wide,
 };
 pub use losses::{Loss, Measure};
 pub use metrics::{Gathered, Metric, NamedMetric, Records, Scored};
 pub use model::{Described, Model, Parameter};
-pub use optimizers::{Moment, Optimizer, OptimizerState, update};
+pub use optimizers::{
+    Due, GROUP_PARAMS, Moment, Optimizer, OptimizerState, Optimizers, StateSpec, UpdateOptions, Updater,
+};
 pub use random::{RandomKey, RecordRandom};
 pub use registry::{
     BuildLayer, BuildLoss, BuildMetric, BuildModel, BuildOptimizer, BuildSchedule, Entry, LAYER_PARAMS,

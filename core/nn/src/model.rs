@@ -1,14 +1,15 @@
-//! A model: layers whose shapes fit, a loss, and names for everything that is learned.
+//! A model: a graph of layers whose shapes fit, a loss, and names for everything that is learned.
 //!
 //! [`Model::build`] reads a description, finds every mistake in it, and decides what does not depend on data:
 //! shapes, layouts, which layers are fused. What depends on the size of a micro-batch is planned by
 //! [`crate::Workspace`]. A model holds no numbers: parameters and gradients are flat buffers of the caller.
 
-use crate::assemble::{Assembly, arrange};
+use crate::assemble::Assembly;
 use crate::batch::{TargetKind, Targets};
 use crate::fuse::fuse;
+use crate::graph::Graph;
 use crate::initialize::draw;
-use crate::layer::{Init, Layer, Misfit};
+use crate::layer::{Init, Misfit, ParameterKind};
 use crate::losses::Loss;
 use crate::metrics::Scored;
 use crate::registry::Registry;
@@ -27,6 +28,8 @@ pub struct Parameter {
     pub range: Range<usize>,
     /// Path of its layer in the job, such as `model.layers[7]`.
     pub layer: String,
+    /// Whether it is learned.
+    pub kind: ParameterKind,
     pub(crate) init: Init,
 }
 
@@ -37,6 +40,8 @@ pub struct Described {
     pub name: String,
     /// What its parameters are called after.
     pub prefix: String,
+    /// What it reads: 0 is the input record, `i + 1` the output of layer `i`.
+    pub inputs: Vec<usize>,
     /// Shape of an output record.
     pub output: Shape,
     /// Numbers it learns.
@@ -45,15 +50,13 @@ pub struct Described {
     pub flops: u64,
 }
 
-/// A layer as it runs: one of the user's, several fused, or one that the engine put in.
-pub(crate) struct Node {
-    pub(crate) layer: Box<dyn Layer>,
-    /// For messages.
-    pub(crate) path: String,
-    /// Place in the user's list: a coordinate of random numbers.
-    pub(crate) index: u32,
-    /// Its parameters in the flat buffers.
-    pub(crate) params: Range<usize>,
+/// An output, and what it is measured by.
+pub(crate) struct Output {
+    /// The value of the graph.
+    pub(crate) value: usize,
+    /// What the loss is multiplied by.
+    pub(crate) weight: f32,
+    pub(crate) loss: Box<dyn Loss>,
 }
 
 /// Layers whose shapes fit, and a loss.
@@ -62,12 +65,13 @@ pub struct Model {
     output: Shape,
     described: Vec<Described>,
     parameters: Vec<Parameter>,
-    nodes: Vec<Node>,
-    loss: Box<dyn Loss>,
+    graph: Graph,
+    outputs: Vec<Output>,
 }
 
 impl Model {
-    /// Builds the model that `spec` describes for records of shape `input`, to be trained with `loss`.
+    /// Builds the model that `spec` describes for records of shape `input`, to be trained with `loss`, which is
+    /// measured on the last layer's output and on that of every layer with a `loss_weight`.
     ///
     /// # Errors
     /// All mistakes: unknown names, bad parameters, and layers that do not fit the one before, each with its
@@ -80,20 +84,27 @@ impl Model {
     ) -> Result<Model, Problems> {
         let mut problems = Problems::new();
         let assembly = Assembly::of(registry, spec, input, &mut problems);
-        let output = assembly.output().cloned();
+        let shapes = assembly.outputs().filter(|shapes| !shapes.is_empty());
+        let output = shapes.as_ref().map_or(input, |shapes| shapes[0]).clone();
         // A loss is checked for its parameters even where the output is not known.
-        let loss_built = registry.build_loss(loss, output.as_ref().unwrap_or(input), &mut problems);
-        if let (Some(Err(Misfit(message))), Some(_)) = (&loss_built, &output) {
-            problems.add(&loss.origin, loss.path.clone(), message);
-        }
-        match (loss_built, output) {
-            (Some(Ok(loss)), Some(output)) if problems.is_empty() => {
-                let Assembly { described, parameters, nodes, .. } = assembly;
-                let nodes = arrange(fuse(nodes), input);
-                Ok(Model { input: input.clone(), output, described, parameters, nodes, loss })
+        let mut losses = Vec::new();
+        for shape in shapes.as_deref().unwrap_or(&[input]) {
+            match registry.build_loss(loss, shape, &mut problems) {
+                Some(Ok(loss)) => losses.push(loss),
+                Some(Err(Misfit(message))) if shapes.is_some() => {
+                    problems.add(&loss.origin, loss.path.clone(), message);
+                }
+                _ => {}
             }
-            _ => Err(problems),
         }
+        if !problems.is_empty() || shapes.is_none() {
+            return Err(problems);
+        }
+        let Assembly { described, parameters, graph, weights, .. } = assembly;
+        let graph = fuse(graph).arranged(input);
+        let outputs = graph.outputs.iter().zip(weights).zip(losses);
+        let outputs = outputs.map(|((value, weight), loss)| Output { value: *value, weight, loss }).collect();
+        Ok(Model { input: input.clone(), output, described, parameters, graph, outputs })
     }
 
     /// Shape of an input record.
@@ -108,7 +119,7 @@ impl Model {
 
     /// What the loss compares outputs with.
     pub fn targets(&self) -> TargetKind {
-        self.loss.targets()
+        self.outputs[0].loss.targets()
     }
 
     /// What metrics are measured on.
@@ -118,13 +129,13 @@ impl Model {
 
     /// Whether [`Model::weight`] may be another number than that of the records.
     pub fn weighs(&self) -> bool {
-        self.loss.weighs()
+        self.outputs[0].loss.weighs()
     }
 
     /// What records with these targets weigh in the loss's mean. Where [`Model::weighs`] says no, it is their
     /// number.
     pub fn weight(&self, targets: Targets<'_>, records: usize) -> f64 {
-        self.loss.weight(targets, records)
+        self.outputs[0].loss.weight(targets, records)
     }
 
     /// The user's layers.
@@ -159,11 +170,12 @@ impl Model {
             .find(|parameter| !numbers[parameter.range.clone()].iter().all(|n| n.is_finite()))
     }
 
-    pub(crate) fn nodes(&self) -> &[Node] {
-        &self.nodes
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
     }
 
-    pub(crate) fn loss(&self) -> &dyn Loss {
-        &*self.loss
+    /// What the model says first, then what only training looks at.
+    pub(crate) fn outputs(&self) -> &[Output] {
+        &self.outputs
     }
 }

@@ -7,7 +7,7 @@ use crate::batch::TargetKind;
 use crate::layer::{Layer, Misfit};
 use crate::losses::{self, Loss};
 use crate::metrics::{self, Metric, NamedMetric, Scored};
-use crate::optimizers::{self, Optimizer};
+use crate::optimizers::{self, Optimizer, Optimizers};
 use crate::schedules::warmup::{self, Warmup};
 use crate::schedules::{self, Schedule};
 use crate::shape::Shape;
@@ -33,11 +33,19 @@ impl ParamDoc {
 }
 
 /// Parameters that every layer has.
-pub const LAYER_PARAMS: &[ParamDoc] =
-    &[ParamDoc::new("name", "its index", "what its parameters are called after in a weights file")];
+pub const LAYER_PARAMS: &[ParamDoc] = &[
+    ParamDoc::new("name", "its index", "what its parameters are called after, and other layers call it"),
+    ParamDoc::new("inputs", "the layer before", "what it reads: names of layers before it, or \"input\""),
+    ParamDoc::new("share", "nothing", "name of a layer before it whose parameters it uses too"),
+    ParamDoc::new(
+        "loss_weight",
+        "nothing",
+        "makes it an output: the loss is measured here too, times this number",
+    ),
+];
 
-/// Builds a layer from its parameters for an input shape.
-pub type BuildLayer = dyn Fn(&mut ParamReader<'_>, &Shape) -> Result<Box<dyn Layer>, Misfit> + Send + Sync;
+/// Builds a layer from its parameters for the shapes of its inputs.
+pub type BuildLayer = dyn Fn(&mut ParamReader<'_>, &[Shape]) -> Result<Box<dyn Layer>, Misfit> + Send + Sync;
 /// Builds a loss from its parameters for the model's output shape.
 pub type BuildLoss = dyn Fn(&mut ParamReader<'_>, &Shape) -> Result<Box<dyn Loss>, Misfit> + Send + Sync;
 /// Builds an optimizer from its parameters.
@@ -144,8 +152,13 @@ impl Registry {
         let mut r = Registry::empty();
         r.layer("linear", layers::linear::build).describe(layers::linear::DOC, layers::linear::PARAMS);
         r.layer("conv2d", layers::conv2d::build).describe(layers::conv2d::DOC, layers::conv2d::PARAMS);
+        r.layer("batch_norm1d", layers::batch_norm::build).describe(layers::batch_norm::DOC, layers::batch_norm::PARAMS);
+        r.layer("batch_norm2d", layers::batch_norm::build).describe(layers::batch_norm::DOC, layers::batch_norm::PARAMS);
         r.layer("max_pool2d", layers::max_pool2d::build).describe(layers::max_pool2d::DOC, layers::max_pool2d::PARAMS);
         r.layer("avg_pool2d", layers::avg_pool2d::build).describe(layers::avg_pool2d::DOC, layers::avg_pool2d::PARAMS);
+        r.join("add", layers::add::build).describe(layers::add::DOC, &[]);
+        r.join("multiply", layers::multiply::build).describe(layers::multiply::DOC, &[]);
+        r.join("concat", layers::concat::build).describe(layers::concat::DOC, layers::concat::PARAMS);
         r.layer("relu", layers::relu::build).describe(layers::relu::DOC, &[]);
         r.layer("tanh", layers::tanh::build).describe(layers::tanh::DOC, &[]);
         r.layer("sigmoid", layers::sigmoid::build).describe(layers::sigmoid::DOC, &[]);
@@ -168,10 +181,29 @@ impl Registry {
         r.loss("margin_ranking", losses::margin_ranking::build).describe(losses::margin_ranking::DOC, losses::margin_ranking::PARAMS);
         r.optimizer("sgd", optimizers::sgd::build).describe(optimizers::sgd::DOC, optimizers::sgd::PARAMS);
         r.optimizer("adam", optimizers::adam::build).describe(optimizers::adam::DOC, optimizers::adam::PARAMS);
+        r.optimizer("adamw", optimizers::adamw::build).describe(optimizers::adamw::DOC, optimizers::adamw::PARAMS);
+        r.optimizer("adamax", optimizers::adamax::build).describe(optimizers::adamax::DOC, optimizers::adamax::PARAMS);
+        r.optimizer("adagrad", optimizers::adagrad::build).describe(optimizers::adagrad::DOC, optimizers::adagrad::PARAMS);
+        r.optimizer("adadelta", optimizers::adadelta::build).describe(optimizers::adadelta::DOC, optimizers::adadelta::PARAMS);
+        r.optimizer("rmsprop", optimizers::rmsprop::build).describe(optimizers::rmsprop::DOC, optimizers::rmsprop::PARAMS);
+        r.optimizer("ftrl", optimizers::ftrl::build).describe(optimizers::ftrl::DOC, optimizers::ftrl::PARAMS);
+        r.optimizer("lars", optimizers::lars::build).describe(optimizers::lars::DOC, optimizers::lars::PARAMS);
+        r.optimizer("lamb", optimizers::lamb::build).describe(optimizers::lamb::DOC, optimizers::lamb::PARAMS);
         r.schedule("constant", schedules::constant::build).describe(schedules::constant::DOC, schedules::constant::PARAMS);
         r.schedule("step", schedules::step::build).describe(schedules::step::DOC, schedules::step::PARAMS);
         r.schedule("polynomial", schedules::polynomial::build).describe(schedules::polynomial::DOC, schedules::polynomial::PARAMS);
         r.model("lenet5", models::lenet5::build).describe(models::lenet5::DOC, models::lenet5::PARAMS);
+        r.model("autoencoder", models::autoencoder::build).describe(models::autoencoder::DOC, models::autoencoder::PARAMS);
+        r.model("vgg16", models::vgg::build_16).describe(models::vgg::DOC_16, models::vgg::PARAMS);
+        r.model("vgg19", models::vgg::build_19).describe(models::vgg::DOC_19, models::vgg::PARAMS);
+        r.model("resnet18", models::resnet::build_18).describe(models::resnet::DOC_18, models::resnet::PARAMS);
+        r.model("resnet50", models::resnet::build_50).describe(models::resnet::DOC_50, models::resnet::PARAMS);
+        r.model("resnet20", models::resnet::build_20).describe(models::resnet::DOC_20, models::resnet::PARAMS_20);
+        r.model("inception_v1", models::inception_v1::build).describe(models::inception_v1::DOC, models::inception_v1::PARAMS);
+        r.model("googlenet", models::inception_v1::build_norm).describe(models::inception_v1::DOC_NORM, models::inception_v1::PARAMS);
+        r.model("inception_v3", models::inception_v3::build).describe(models::inception_v3::DOC, models::inception_v3::PARAMS);
+        r.model("mobilenet_v1", models::mobilenet::build_v1).describe(models::mobilenet::DOC_V1, models::mobilenet::PARAMS_V1);
+        r.model("mobilenet_v2", models::mobilenet::build_v2).describe(models::mobilenet::DOC_V2, models::mobilenet::PARAMS_V2);
         r.model("mlp", models::mlp::build).describe(models::mlp::DOC, models::mlp::PARAMS);
         r.metric("top", metrics::top::build).describe(metrics::top::DOC, metrics::top::PARAMS);
         r.metric("accuracy", metrics::accuracy::build).describe(metrics::accuracy::DOC, metrics::accuracy::PARAMS);
@@ -194,6 +226,21 @@ impl Registry {
         &mut self,
         name: &str,
         build: impl Fn(&mut ParamReader<'_>, &Shape) -> Result<Box<dyn Layer>, Misfit> + Send + Sync + 'static,
+    ) -> &mut Entry<BuildLayer> {
+        self.join(name, move |reader, inputs| {
+            let built = build(reader, &inputs[0]);
+            match inputs {
+                [_] => built,
+                more => Err(Misfit(format!("reads one input, {} are given", more.len()))),
+            }
+        })
+    }
+
+    /// Registers a layer that joins several inputs; `build` gets the shape of each, at least one.
+    pub fn join(
+        &mut self,
+        name: &str,
+        build: impl Fn(&mut ParamReader<'_>, &[Shape]) -> Result<Box<dyn Layer>, Misfit> + Send + Sync + 'static,
     ) -> &mut Entry<BuildLayer> {
         let entry = self.layers.add(name, Box::new(build));
         entry.params.extend_from_slice(LAYER_PARAMS);
@@ -284,12 +331,12 @@ impl Registry {
     pub(crate) fn build_layer(
         &self,
         component: &Component,
-        input: &Shape,
+        inputs: &[Shape],
         problems: &mut Problems,
     ) -> Option<Result<Box<dyn Layer>, Misfit>> {
         let build = self.layers.find(component, problems)?;
         let mut reader = component.reader(problems);
-        let built = build(&mut reader, input);
+        let built = build(&mut reader, inputs);
         reader.finish();
         Some(built)
     }
@@ -306,6 +353,12 @@ impl Registry {
         let built = build(&mut reader, output);
         reader.finish();
         Some(built)
+    }
+
+    /// Whether a layer of this name is really a model, to stand inside of another.
+    pub(crate) fn is_model(&self, name: &str) -> bool {
+        let layer = self.layers.entries.iter().any(|entry| entry.name == name);
+        !layer && self.models.entries.iter().any(|entry| entry.name == name)
     }
 
     /// Lists the layers of a named model.
@@ -328,7 +381,11 @@ impl Registry {
         for layer in &model.layers {
             let mut layer = layer.clone();
             layer.params.0.retain(|name, _| LAYER_PARAMS.iter().all(|param| param.name != name));
-            self.build_layer(&layer, &any, &mut problems);
+            if self.is_model(&layer.name) {
+                self.list_layers(&layer, &mut problems);
+            } else {
+                self.build_layer(&layer, std::slice::from_ref(&any), &mut problems);
+            }
         }
         self.build_loss(loss, &any, &mut problems);
         problems
@@ -398,17 +455,23 @@ impl Registry {
         problems
     }
 
-    /// Builds an optimizer.
+    /// Builds the optimizers of a job: its own, and those of its groups.
     ///
     /// # Errors
-    /// All mistakes in its name and parameters.
-    pub fn build_optimizer(&self, component: &Component) -> Result<Box<dyn Optimizer>, Problems> {
+    /// All mistakes in names and parameters.
+    pub fn build_optimizers(&self, component: &Component) -> Result<Optimizers, Problems> {
+        let build = |component: &Component, problems: &mut Problems| {
+            let build = self.optimizers.find(component, problems)?;
+            let mut reader = component.reader(problems);
+            let optimizer = build(&mut reader);
+            reader.finish();
+            Some(optimizer)
+        };
         let mut problems = Problems::new();
-        let Some(build) = self.optimizers.find(component, &mut problems) else { return Err(problems) };
-        let mut reader = component.reader(&mut problems);
-        let optimizer = build(&mut reader);
-        reader.finish();
-        problems.or(optimizer)
+        match Optimizers::read(component, &build, &mut problems) {
+            Some(optimizers) => problems.or(optimizers),
+            None => Err(problems),
+        }
     }
 
     /// Builds a schedule, with the warm-up that its parameters ask for.
@@ -457,7 +520,11 @@ mod tests {
         let image = Shape::image(32, 32, 4).unwrap();
         for entry in registry.layers().entries() {
             let mut problems = Problems::new();
-            assert!(registry.build_layer(&nonsense(entry.name()), &image, &mut problems).is_some());
+            assert!(
+                registry
+                    .build_layer(&nonsense(entry.name()), std::slice::from_ref(&image), &mut problems)
+                    .is_some()
+            );
             assert_eq!(accepted(&problems), documented(entry.params(), LAYER_PARAMS), "{}", entry.name());
             assert!(!entry.doc().is_empty());
         }
@@ -467,7 +534,7 @@ mod tests {
             assert_eq!(accepted(&problems), documented(entry.params(), &[]), "{}", entry.name());
         }
         for entry in registry.optimizers().entries() {
-            let problems = registry.build_optimizer(&nonsense(entry.name())).err().unwrap();
+            let problems = registry.build_optimizers(&nonsense(entry.name())).err().unwrap();
             assert_eq!(accepted(&problems), documented(entry.params(), &[]), "{}", entry.name());
         }
         for entry in registry.schedules().entries() {
@@ -488,7 +555,7 @@ mod tests {
     #[test]
     fn unknown_names_are_reported_with_the_nearest() {
         let registry = Registry::standard();
-        let text = registry.build_optimizer(&Component::new("optimizer", "agd")).err().unwrap().to_string();
+        let text = registry.build_optimizers(&Component::new("optimizer", "agd")).err().unwrap().to_string();
         assert!(text.contains("unknown optimizer \"agd\"; did you mean \"sgd\"?"), "{text}");
         let text = registry.build_schedule(&Component::new("schedule", "stp")).err().unwrap().to_string();
         assert!(text.contains("did you mean \"step\"?"), "{text}");

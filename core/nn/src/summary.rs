@@ -1,7 +1,7 @@
 //! What a model is and needs, as text: the table that users of Keras and PyTorch expect.
 
 use crate::model::Model;
-use crate::plan::Plan;
+use crate::plan::{Plan, Purpose};
 use ringspin_job::format_bytes;
 use std::fmt::Write;
 
@@ -39,9 +39,8 @@ impl Model {
     /// Bytes that training needs for micro-batches of `records` records on `threads` threads: parameters,
     /// gradients, and everything a [`crate::Workspace`] allocates. Optimizer state comes on top.
     pub fn memory_bytes(&self, records: usize, threads: usize) -> u64 {
-        let plan = Plan::new(self.nodes(), self.input(), records.max(1));
-        let numbers = plan.whole + plan.slots + plan.packed + threads * (plan.block + plan.scratch);
-        4 * (numbers + 2 * self.parameter_count()) as u64
+        let plan = Plan::new(self.graph(), self.input(), records.max(1), threads, Purpose::Training);
+        4 * (plan.numbers(threads) + 2 * self.parameter_count()) as u64
     }
 }
 

@@ -2,10 +2,10 @@
 
 use crate::golden::{json, noise};
 use crate::kernels::Isa;
-use crate::optimizers::{Moment, OptimizerState, update};
+use crate::optimizers::{Due, UpdateOptions, Updater};
 use crate::{
-    BatchMetrics, BatchView, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, Workspace,
-    ignored_class,
+    BatchMetrics, BatchView, Model, Parameter, ParameterKind, RandomKey, Registry, Shape, Targets, Team,
+    TrainingPass, Workspace, ignored_class,
 };
 use ringspin_job::{Component, ModelSpec, Value};
 use std::sync::Arc;
@@ -53,54 +53,103 @@ fn pass(workspace: &mut Workspace, count: usize) -> (Vec<f32>, BatchMetrics) {
     (grads, metrics)
 }
 
-#[test]
-fn ten_steps_of_lenet_follow_pytorch() {
-    let golden = json("lenet_steps.json");
-    let model = lenet();
+/// Trains from the weights, and on the batches, that make_golden.py had, and compares losses and what is left.
+fn follow_pytorch(file: &str, model: &Arc<Model>, rate: f64, start: impl Fn(&Parameter) -> f64) {
+    let golden = json(file);
     let records = golden["records"].as_u64().unwrap() as usize;
-    let mut params = vec![0.0; model.parameter_count()];
-    for (i, parameter) in model.parameters().iter().enumerate() {
-        let bound = match parameter.shape.split_first() {
-            Some((_, filter)) if !filter.is_empty() => 1.0 / (filter.iter().product::<usize>() as f64).sqrt(),
-            _ => 0.1,
-        };
+    let mut params = model.initialize(0);
+    let learned = model.parameters().iter().filter(|parameter| parameter.kind == ParameterKind::Learned);
+    for (i, parameter) in learned.enumerate() {
+        let bound = start(parameter);
         let numbers = noise(10 + i as u64, parameter.range.len()).into_iter().map(|v| v * bound as f32);
         params[parameter.range.clone()].copy_from_slice(&numbers.collect::<Vec<_>>());
     }
-    let optimizer =
-        Component::new("optimizer", "sgd").with("lr", Value::Float(0.1)).with("momentum", Value::Float(0.9));
-    let optimizer = Registry::standard().build_optimizer(&optimizer).unwrap();
-    let mut state = OptimizerState::new(&*optimizer, params.len());
-    let mut workspace = workspace(&model, 2, records);
+    let optimizer = Component::new("optimizer", "sgd").with("lr", rate).with("momentum", 0.9);
+    let optimizers = Registry::standard().build_optimizers(&optimizer).unwrap();
+    let mut updater = Updater::new(optimizers, model.parameters(), UpdateOptions::default()).unwrap();
+    let mut workspace = workspace(model, 2, records);
     let mut grads = vec![0.0; params.len()];
     for (step, expected) in (0u64..).zip(golden["losses"].as_array().unwrap()) {
-        let (inputs, targets) = (noise(200 + step, records * 784), classes(300 + step, records));
+        let inputs = noise(200 + step, records * model.input().elements());
+        let targets = classes(300 + step, records);
         let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&targets), count: records };
         let scale = 1.0 / records as f32;
         let training = TrainingPass { params: &params, scale, key: RandomKey::default(), accumulate: false };
         let loss = workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ()).loss();
         let expected = expected.as_f64().unwrap();
         assert!((loss - expected).abs() <= 1e-4 * expected, "step {step}: {loss} instead of {expected}");
-        let moment = Moment { update: step + 1, rate: optimizer.base_rate(), isa: Isa::best() };
-        update(&*optimizer, workspace.team(), moment, (&mut params, &grads), &mut state);
+        let due = Due { update: step + 1, factor: 1.0 };
+        updater.update(workspace.team(), due, &mut params, &mut grads);
     }
     for parameter in model.parameters() {
         let numbers = &params[parameter.range.clone()];
         let expected = golden["last"][&parameter.name].as_array().unwrap();
         for (got, expected) in numbers.iter().step_by(numbers.len() / 5 + 1).zip(expected) {
-            let expected = expected.as_f64().unwrap();
-            assert!(
-                (f64::from(*got) - expected).abs() < 2e-5,
-                "{}: {got} instead of {expected}",
-                parameter.name
-            );
+            let (got, expected) = (f64::from(*got), expected.as_f64().unwrap());
+            assert!((got - expected).abs() < 2e-5, "{}: {got} instead of {expected}", parameter.name);
         }
     }
 }
 
 #[test]
+fn ten_steps_of_lenet_follow_pytorch() {
+    follow_pytorch("lenet_steps.json", &lenet(), 0.1, |parameter| match parameter.shape.split_first() {
+        Some((_, filter)) if !filter.is_empty() => 1.0 / (filter.iter().product::<usize>() as f64).sqrt(),
+        _ => 0.1,
+    });
+}
+
+/// A graph with everything that a list of layers has not: `Branches` of make_golden.py.
+fn branches() -> Arc<Model> {
+    let layer = |name: &str, kind: &str, inputs: &[&str], params: &[(&str, i64)]| {
+        let inputs = Value::List(inputs.iter().map(|input| Value::Text((*input).into())).collect());
+        let layer = Component::new("", kind).with("name", Value::Text(name.into())).with("inputs", inputs);
+        params.iter().fold(layer, |layer, (key, value)| layer.with(key, Value::Int(*value)))
+    };
+    let conv = |name: &str, input: &str, filters: i64, size: i64| {
+        let params = [("out_channels", filters), ("kernel_size", size), ("padding", size / 2)];
+        layer(name, "conv2d", &[input], &params)
+    };
+    let plain = |name: &str, input: &str, filters: i64| {
+        conv(name, input, filters, 3).with("bias", Value::Bool(false))
+    };
+    let layers = vec![
+        plain("stem", "input", 8),
+        layer("bn0", "batch_norm2d", &["stem"], &[]),
+        layer("x", "relu", &["bn0"], &[]),
+        plain("a", "x", 8),
+        layer("bn_a", "batch_norm2d", &["a"], &[]),
+        layer("relu_a", "relu", &["bn_a"], &[]),
+        plain("b", "relu_a", 8),
+        layer("bn_b", "batch_norm2d", &["b"], &[]),
+        layer("sum", "add", &["x", "bn_b"], &[]),
+        layer("y", "relu", &["sum"], &[]),
+        conv("left", "y", 4, 1),
+        layer("relu_left", "relu", &["left"], &[]),
+        conv("right", "y", 6, 3),
+        layer("both", "concat", &["relu_left", "right"], &[]),
+        layer("pool", "max_pool2d", &["both"], &[("kernel_size", 2)]),
+        layer("flat", "flatten", &["pool"], &[]),
+        layer("twice", "linear", &["flat"], &[("out_features", 160)]),
+        layer("tanh", "tanh", &["twice"], &[]),
+        layer("again", "linear", &["tanh"], &[("out_features", 160)])
+            .with("share", Value::Text("twice".into())),
+        layer("tanh2", "tanh", &["again"], &[]),
+        layer("flat_aux", "flatten", &["y"], &[]),
+        layer("aux", "linear", &["flat_aux"], &[("out_features", 10)]).with("loss_weight", Value::Float(0.3)),
+        layer("head", "linear", &["tanh2"], &[("out_features", 10)]),
+    ];
+    build(&ModelSpec { model: Component::new("model", "custom"), layers }, &[8, 8, 3])
+}
+
+#[test]
+fn ten_steps_of_a_graph_follow_pytorch() {
+    follow_pytorch("branches_steps.json", &branches(), 0.05, |_| 0.2);
+}
+
+#[test]
 fn threads_do_not_change_a_bit() {
-    for model in [lenet(), mlp(&[300, 500], 0.3), mlp(&[9], 0.0)] {
+    for model in [lenet(), mlp(&[300, 500], 0.3), mlp(&[9], 0.0), branches()] {
         for count in [1, 3, 37] {
             let expected = pass(&mut workspace(&model, 1, 37), count);
             assert!(expected.0.iter().all(|grad| grad.is_finite()));
@@ -115,7 +164,7 @@ fn threads_do_not_change_a_bit() {
 
 #[test]
 fn the_size_of_the_workspace_does_not_change_a_bit() {
-    for model in [lenet(), mlp(&[400, 400], 0.2)] {
+    for model in [lenet(), mlp(&[400, 400], 0.2), branches()] {
         assert_eq!(pass(&mut workspace(&model, 2, 11), 11), pass(&mut workspace(&model, 2, 200), 11));
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::arena::Buffer;
 use crate::batch::{BatchMetrics, BatchView};
-use crate::execute::{Pass, SharedMemory, SlotMetrics};
+use crate::execute::{Observer, Pass, SharedMemory, SlotMetrics};
 use crate::kernels::Isa;
 use crate::model::Model;
-use crate::plan::Plan;
+use crate::plan::{Plan, Purpose};
 use crate::random::RandomKey;
 use crate::team::Team;
 use std::ops::Range;
@@ -33,6 +33,8 @@ pub struct Workspace {
     isa: Isa,
     plan: Plan,
     memory: Memory,
+    purpose: Purpose,
+    observer: Option<Box<Observer>>,
 }
 
 /// The memory of a pass.
@@ -59,29 +61,49 @@ impl Memory {
 }
 
 impl Workspace {
-    /// Plans and allocates for micro-batches of at most `max_records` records.
+    /// Plans and allocates for training on micro-batches of at most `max_records` records.
     ///
     /// # Panics
     /// When `max_records` is 0.
     pub fn new(model: Arc<Model>, team: Team, max_records: usize) -> Workspace {
+        Workspace::planned(model, team, max_records, Purpose::Training)
+    }
+
+    /// As [`Workspace::new`], for [`Workspace::forward`] alone: less memory, because nothing is kept for
+    /// backward.
+    ///
+    /// # Panics
+    /// When `max_records` is 0.
+    pub fn for_inference(model: Arc<Model>, team: Team, max_records: usize) -> Workspace {
+        Workspace::planned(model, team, max_records, Purpose::Inference)
+    }
+
+    fn planned(model: Arc<Model>, team: Team, max_records: usize, purpose: Purpose) -> Workspace {
         assert!(max_records > 0, "a micro-batch has at least one record");
-        let plan = Plan::new(model.nodes(), model.input(), max_records);
         let threads = team.threads();
+        let plan = Plan::new(model.graph(), model.input(), max_records, threads, purpose);
         let memory = Memory {
             whole: Buffer::new(plan.whole),
             block: Buffer::new(plan.block * threads),
-            scratch: Buffer::new(plan.scratch * threads),
+            scratch: Buffer::new((plan.scratch * threads).max(plan.wide_scratch)),
             slots: Buffer::new(plan.slots),
             packed: Buffer::new(plan.packed),
             metrics: (0..max_records).map(|_| SlotMetrics::default()).collect(),
         };
-        Workspace { model, team, isa: Isa::best(), plan, memory }
+        Workspace { model, team, isa: Isa::best(), plan, memory, purpose, observer: None }
     }
 
     /// Uses other instructions than the best the CPU has.
     #[must_use]
     pub fn with_isa(mut self, isa: Isa) -> Workspace {
         self.isa = isa;
+        self
+    }
+
+    /// Has `observer` told what passes do, for profiles.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Box<Observer>) -> Workspace {
+        self.observer = Some(observer);
         self
     }
 
@@ -111,7 +133,8 @@ impl Workspace {
     ///
     /// # Panics
     /// When the batch is not one that [`BatchView::check`] accepts, has more than [`Workspace::max_records`]
-    /// records or no targets, or parameters or gradients have another length than the model's.
+    /// records or no targets, or parameters or gradients have another length than the model's, or the
+    /// workspace is for inference.
     pub fn forward_backward(
         &mut self,
         batch: &BatchView<'_>,
@@ -119,6 +142,7 @@ impl Workspace {
         grads: &mut [f32],
         ready: &mut dyn FnMut(Range<usize>, &[f32]),
     ) -> BatchMetrics {
+        assert_eq!(self.purpose, Purpose::Training, "a workspace for inference keeps nothing for backward");
         self.check(batch, training.params);
         assert!(!matches!(batch.targets, crate::Targets::None), "training needs targets");
         assert_eq!(grads.len(), self.model.parameter_count(), "every parameter has a gradient");
@@ -132,6 +156,7 @@ impl Workspace {
             training: true,
             scale: training.scale,
             memory: self.memory.share(),
+            observer: self.observer.as_deref(),
         };
         pass.train(&mut self.team, training.accumulate, grads, ready)
     }
@@ -160,6 +185,7 @@ impl Workspace {
             training: false,
             scale: 0.0,
             memory: self.memory.share(),
+            observer: self.observer.as_deref(),
         };
         pass.evaluate(&mut self.team, outputs)
     }

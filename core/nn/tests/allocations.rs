@@ -3,8 +3,8 @@
 
 use ringspin_job::{Component, ModelSpec, Value};
 use ringspin_nn::{
-    BatchView, Isa, Model, Moment, OptimizerState, RandomKey, Registry, Shape, Targets, Team, TrainingPass,
-    Workspace, update,
+    BatchView, Due, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, UpdateOptions, Updater,
+    Workspace,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -39,10 +39,13 @@ fn layer(name: &str, params: &[(&str, i64)]) -> Component {
 fn steps(spec: &ModelSpec, input: &[usize]) -> usize {
     let (registry, loss) = (Registry::standard(), Component::new("loss", "cross_entropy"));
     let model = Arc::new(Model::build(&registry, spec, &Shape::new(input).unwrap(), &loss).unwrap());
-    let optimizer = registry.build_optimizer(&Component::new("optimizer", "adam")).unwrap();
+    let optimizer =
+        Component::new("optimizer", "lamb").with("groups[0].match", "*.bias").with("groups[0].name", "adam");
+    let optimizers = registry.build_optimizers(&optimizer).unwrap();
+    let options = UpdateOptions { clip_norm: Some(1.0), clip_value: Some(1.0), ema_decay: Some(0.9) };
+    let mut updater = Updater::new(optimizers, model.parameters(), options).unwrap();
     let mut params = model.initialize(1);
     let mut grads = vec![0.0; params.len()];
-    let mut state = OptimizerState::new(&*optimizer, params.len());
     let mut workspace = Workspace::new(Arc::clone(&model), Team::new(2).unwrap(), 40);
     let (inputs, targets) = (vec![0.5; 40 * model.input().elements()], vec![1; 40]);
     let mut step = |count: usize, update_number: u64| {
@@ -51,8 +54,8 @@ fn steps(spec: &ModelSpec, input: &[usize]) -> usize {
         let training =
             TrainingPass { params: &params, scale: 0.1, key: RandomKey::default(), accumulate: false };
         workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ());
-        let moment = Moment { update: update_number, rate: 0.1, isa: Isa::best() };
-        update(&*optimizer, workspace.team(), moment, (&mut params, &grads), &mut state);
+        let due = Due { update: update_number, factor: 0.1 };
+        updater.update(workspace.team(), due, &mut params, &mut grads);
         workspace.forward(&batch, &params, None);
     };
     step(40, 1);

@@ -17,6 +17,13 @@ pub(crate) enum Function {
     ExpOfNegative,
 }
 
+impl Function {
+    /// Whether a larger number never gives a smaller one.
+    pub(crate) fn rises(self) -> bool {
+        matches!(self, Function::Tanh | Function::Sigmoid | Function::Relu)
+    }
+}
+
 /// `y = f(x)`.
 ///
 /// # Panics

@@ -2,6 +2,7 @@
 //!
 //! Refuses to: allocate, know layers, choose threads. A kernel gets slices and does one thing with them.
 
+pub(crate) mod batch_norm;
 pub(crate) mod correlate;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;

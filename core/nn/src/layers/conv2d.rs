@@ -129,8 +129,8 @@ impl<K: ConvKernel> Layer for Conv2d<K> {
         // PyTorch's default: Kaiming uniform with a = √5, which is 1/√(weights of a filter) for both.
         let init = Init::Uniform { bound: 1.0 / (conv.filter() as f32).sqrt() };
         let shape = vec![conv.output.c, conv.group_inputs(), kh, kw];
-        let weight = ParameterSpec { name: "weight", shape, init };
-        let bias = ParameterSpec { name: "bias", shape: vec![conv.output.c], init };
+        let weight = ParameterSpec::learned("weight", shape, init);
+        let bias = ParameterSpec::learned("bias", vec![conv.output.c], init);
         if conv.bias { vec![weight, bias] } else { vec![weight] }
     }
 

@@ -16,7 +16,12 @@ pub(crate) fn build(_: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn La
     Ok(Box::new(Flatten { input: input.clone(), output, layout: Layout::ChannelsLast }))
 }
 
-pub(crate) struct Flatten {
+/// A layer that does nothing, to stand for one that could not be built.
+pub(crate) fn nothing(shape: Shape) -> Box<dyn Layer> {
+    Box::new(Flatten { input: shape.clone(), output: shape, layout: Layout::ChannelsLast })
+}
+
+struct Flatten {
     input: Shape,
     output: Shape,
     layout: Layout,

@@ -71,8 +71,8 @@ impl Layer for Linear {
     fn parameters(&self) -> Vec<ParameterSpec> {
         // PyTorch's default: Kaiming uniform with a = √5, which is 1/√in for weight and bias alike.
         let init = Init::Uniform { bound: 1.0 / (self.inputs as f32).sqrt() };
-        let weight = ParameterSpec { name: "weight", shape: vec![self.outputs, self.inputs], init };
-        let bias = ParameterSpec { name: "bias", shape: vec![self.outputs], init };
+        let weight = ParameterSpec::learned("weight", vec![self.outputs, self.inputs], init);
+        let bias = ParameterSpec::learned("bias", vec![self.outputs], init);
         if self.bias { vec![weight, bias] } else { vec![weight] }
     }
 

@@ -1,7 +1,14 @@
 //! Models by name: functions from parameters to a list of layers, the same list a job file could hold.
 
+pub(crate) mod autoencoder;
+pub(crate) mod inception_v1;
+pub(crate) mod inception_v3;
 pub(crate) mod lenet5;
 pub(crate) mod mlp;
+pub(crate) mod mobilenet;
+mod net;
+pub(crate) mod resnet;
+pub(crate) mod vgg;
 
 use ringspin_job::{Component, Value};
 

@@ -3,8 +3,9 @@
 //! `g = dw + weight_decay · w; m = β₁ m + (1 - β₁) g; v = β₂ v + (1 - β₂) g²;`
 //! `w = w - rate / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + eps)`.
 
-use super::{Moment, Optimizer};
-use crate::kernels::update::{Adam as Kernel, adam};
+use super::{MAX_BETA, Moment, Optimizer, StateSpec};
+use crate::kernels::lanes::Lanes;
+use crate::kernels::update::{Rule, sweep};
 use crate::registry::ParamDoc;
 use ringspin_job::ParamReader;
 
@@ -19,25 +20,18 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
     ParamDoc::new("weight_decay", "0", "multiple of the weights added to their gradients"),
 ];
 
-/// Largest accepted memory: at 1 nothing would ever be learned.
-const MAX_BETA: f64 = 0.999_999_999;
-
 pub(crate) fn build(reader: &mut ParamReader<'_>) -> Box<dyn Optimizer> {
     Box::new(Adam {
         rate: reader.number("lr", 0.0..=f64::MAX, Some(1e-3)),
-        beta1: reader.number("beta1", 0.0..=MAX_BETA, Some(0.9)),
-        beta2: reader.number("beta2", 0.0..=MAX_BETA, Some(0.999)),
-        eps: reader.number("eps", 0.0..=f64::MAX, Some(1e-8)),
         weight_decay: reader.number("weight_decay", 0.0..=f64::MAX, Some(0.0)),
+        moments: Moments::read(reader, 1e-8),
     })
 }
 
 struct Adam {
     rate: f64,
-    beta1: f64,
-    beta2: f64,
-    eps: f64,
     weight_decay: f64,
+    moments: Moments,
 }
 
 impl Optimizer for Adam {
@@ -45,22 +39,101 @@ impl Optimizer for Adam {
         self.rate
     }
 
-    fn states(&self) -> &'static [&'static str] {
-        &["exp_avg", "exp_avg_sq"]
+    fn states(&self) -> Vec<StateSpec> {
+        Moments::states()
     }
 
     fn update(&self, moment: Moment, params: &mut [f32], grads: &[f32], states: &mut [&mut [f32]]) {
-        let [mean, square] = states else { panic!("Adam keeps two arrays") };
-        let power = moment.update.min(i32::MAX as u64) as i32;
-        let kernel = Kernel {
-            beta1: self.beta1 as f32,
-            beta2: self.beta2 as f32,
-            step: (moment.rate / (1.0 - self.beta1.powi(power))) as f32,
-            root: (1.0 / (1.0 - self.beta2.powi(power)).sqrt()) as f32,
-            eps: self.eps as f32,
-            weight_decay: self.weight_decay as f32,
+        let step = Step {
+            direction: self.moments.direction(moment),
+            rate: moment.rate as f32,
+            added: (self.weight_decay * moment.decay) as f32,
+            kept: 1.0,
         };
-        adam(moment.isa, kernel, params, grads, (mean, square));
+        sweep(moment.isa, step, params, grads, states);
+    }
+}
+
+/// Running means of gradients and of their squares, as Adam and its relatives have them.
+pub(super) struct Moments {
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+}
+
+impl Moments {
+    /// Reads the parameters.
+    pub(super) fn read(reader: &mut ParamReader<'_>, eps: f64) -> Moments {
+        Moments {
+            beta1: reader.number("beta1", 0.0..=MAX_BETA, Some(0.9)),
+            beta2: reader.number("beta2", 0.0..=MAX_BETA, Some(0.999)),
+            eps: reader.number("eps", 0.0..=f64::MAX, Some(eps)),
+        }
+    }
+
+    /// The two means.
+    pub(super) fn states() -> Vec<StateSpec> {
+        vec![StateSpec::zeros("exp_avg"), StateSpec::zeros("exp_avg_sq")]
+    }
+
+    /// What the means come to in this update.
+    pub(super) fn direction(&self, moment: Moment) -> Direction {
+        Direction {
+            mean: (1.0 - self.beta1) as f32,
+            beta2: self.beta2 as f32,
+            square: (1.0 - self.beta2) as f32,
+            scale: (1.0 / moment.correction(self.beta1)) as f32,
+            root: (1.0 / moment.correction(self.beta2).sqrt()) as f32,
+            eps: self.eps as f32,
+        }
+    }
+}
+
+/// The direction `m / (1 - β₁ᵗ) / (√v / √(1 - β₂ᵗ) + eps)`.
+#[derive(Clone, Copy)]
+pub(super) struct Direction {
+    mean: f32,
+    beta2: f32,
+    square: f32,
+    scale: f32,
+    root: f32,
+    eps: f32,
+}
+
+impl Direction {
+    /// The means with one more gradient.
+    #[inline(always)]
+    pub(super) fn remember<V: Lanes>(self, g: V, [m, v]: [V; 2]) -> [V; 2] {
+        let m = g.sub(m).fma(V::splat(self.mean), m);
+        let v = v.mul(V::splat(self.beta2));
+        [m, g.mul(g).fma(V::splat(self.square), v)]
+    }
+
+    /// The direction.
+    #[inline(always)]
+    pub(super) fn of<V: Lanes>(self, [m, v]: [V; 2]) -> V {
+        let divisor = v.sqrt().fma(V::splat(self.root), V::splat(self.eps));
+        m.mul(V::splat(self.scale)).div(divisor)
+    }
+}
+
+/// Adam's step, with the weight decay in the gradient (`added`) or beside it (`kept`).
+#[derive(Clone, Copy)]
+pub(super) struct Step {
+    pub(super) direction: Direction,
+    pub(super) rate: f32,
+    /// Multiple of the weights added to the gradient.
+    pub(super) added: f32,
+    /// Share of the weights that stays.
+    pub(super) kept: f32,
+}
+
+impl Rule<2> for Step {
+    #[inline(always)]
+    fn apply<V: Lanes>(self, w: V, g: V, states: [V; 2]) -> (V, [V; 2]) {
+        let states = self.direction.remember(V::splat(self.added).fma(w, g), states);
+        let w = w.mul(V::splat(self.kept));
+        (V::splat(-self.rate).fma(self.direction.of(states), w), states)
     }
 }
 

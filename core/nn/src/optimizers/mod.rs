@@ -1,16 +1,30 @@
 //! Optimizers: how gradients change parameters. One file each, with PyTorch's names, defaults and formulas.
 //!
-//! An optimizer works on any range of the flat buffers, number by number; it knows no layers.
+//! An optimizer works on any part of a parameter array, number by number, and knows no layers; those that look at
+//! whole arrays are told what was measured of theirs. [`Optimizers`] says which optimizer each parameter has, and
+//! [`Updater`] owns what an update needs: states, clipping, the average of the weights.
 
+pub(crate) mod adadelta;
+pub(crate) mod adagrad;
 pub(crate) mod adam;
+pub(crate) mod adamax;
+pub(crate) mod adamw;
+pub(crate) mod ftrl;
+mod groups;
+pub(crate) mod lamb;
+pub(crate) mod lars;
+mod pattern;
+pub(crate) mod rmsprop;
 pub(crate) mod sgd;
+mod updater;
 
-use crate::arena::for_chunks;
+pub use groups::{GROUP_PARAMS, Optimizers};
+pub use updater::{Due, OptimizerState, UpdateOptions, Updater};
+
 use crate::kernels::Isa;
-use crate::team::Team;
 
-/// Numbers one task updates: small enough to share the work, large enough not to notice the sharing.
-const CHUNK: usize = 16 * 1024;
+/// Largest accepted memory of a running mean: at 1 nothing would ever be learned.
+const MAX_BETA: f64 = 0.999_999_999;
 
 /// When and how far an update goes.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +33,41 @@ pub struct Moment {
     pub update: u64,
     /// Learning rate.
     pub rate: f64,
+    /// What the optimizer's own weight decay is multiplied by.
+    pub decay: f64,
+    /// Roots of what [`Optimizer::measure`] returned for the array; 0 before.
+    pub norms: [f64; 2],
     /// Instructions for kernels.
     pub isa: Isa,
+}
+
+impl Moment {
+    /// 1 - betaᵗ: what a running mean that began at 0 lacks after so many updates.
+    fn correction(&self, beta: f64) -> f64 {
+        1.0 - beta.powi(self.update.min(i32::MAX as u64) as i32)
+    }
+
+    /// The first norm in multiples of the second; 1 where one of them is 0.
+    fn ratio(&self) -> f64 {
+        let [first, second] = self.norms;
+        if first > 0.0 && second > 0.0 { first / second } else { 1.0 }
+    }
+}
+
+/// An array that an optimizer keeps beside the parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StateSpec {
+    /// PyTorch's name.
+    pub name: &'static str,
+    /// What every number of it starts as.
+    pub start: f32,
+}
+
+impl StateSpec {
+    /// An array that starts at 0.
+    pub const fn zeros(name: &'static str) -> StateSpec {
+        StateSpec { name, start: 0.0 }
+    }
 }
 
 /// How gradients change parameters.
@@ -28,62 +75,21 @@ pub trait Optimizer: Send + Sync {
     /// The learning rate that the user asked for; schedules multiply it.
     fn base_rate(&self) -> f64;
 
-    /// Names (PyTorch's) of the arrays it keeps, each as long as the parameters and 0 at the start.
-    fn states(&self) -> &'static [&'static str];
+    /// The arrays it keeps, each as long as the parameters; at most four.
+    fn states(&self) -> Vec<StateSpec>;
 
-    /// Changes a range of the parameters; `states` holds the same range of every array.
+    /// Whether its steps depend on whole parameter arrays, so that [`Optimizer::measure`] is asked first.
+    fn measures(&self) -> bool {
+        false
+    }
+
+    /// Two sums of squares over a part of a parameter array; their roots over the whole array come back as
+    /// [`Moment::norms`]. May change the states as a first half of the update.
+    fn measure(&self, moment: Moment, params: &[f32], grads: &[f32], states: &mut [&mut [f32]]) -> [f64; 2] {
+        let _ = (moment, params, grads, states);
+        [0.0; 2]
+    }
+
+    /// Changes a part of a parameter array; `states` holds the same part of every state.
     fn update(&self, moment: Moment, params: &mut [f32], grads: &[f32], states: &mut [&mut [f32]]);
-}
-
-/// The arrays an optimizer keeps between updates.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OptimizerState {
-    names: &'static [&'static str],
-    arrays: Vec<Vec<f32>>,
-}
-
-impl OptimizerState {
-    /// State before the first update, for `parameters` numbers.
-    pub fn new(optimizer: &dyn Optimizer, parameters: usize) -> Self {
-        let names = optimizer.states();
-        OptimizerState { names, arrays: names.iter().map(|_| vec![0.0; parameters]).collect() }
-    }
-
-    /// Names of the arrays.
-    pub fn names(&self) -> &'static [&'static str] {
-        self.names
-    }
-
-    /// The arrays, in the order of the names.
-    pub fn arrays(&self) -> &[Vec<f32>] {
-        &self.arrays
-    }
-
-    /// The arrays, for restoring them.
-    pub fn arrays_mut(&mut self) -> &mut [Vec<f32>] {
-        &mut self.arrays
-    }
-}
-
-/// Makes one update with all threads of `team`.
-///
-/// # Panics
-/// When parameters, gradients and state differ in length.
-pub fn update(
-    optimizer: &dyn Optimizer,
-    team: &mut Team,
-    moment: Moment,
-    (params, grads): (&mut [f32], &[f32]),
-    state: &mut OptimizerState,
-) {
-    let work = |range: std::ops::Range<usize>, arrays: &mut [&mut [f32]]| {
-        let (params, states) = arrays.split_first_mut().expect("the parameters come first");
-        optimizer.update(moment, params, &grads[range], states);
-    };
-    match &mut state.arrays[..] {
-        [] => for_chunks(team, CHUNK, [params], &work),
-        [a] => for_chunks(team, CHUNK, [params, a], &work),
-        [a, b] => for_chunks(team, CHUNK, [params, a, b], &work),
-        more => panic!("an optimizer keeps at most two arrays, not {}", more.len()),
-    }
 }

@@ -3,8 +3,9 @@
 //! `g = dw + weight_decay · w`; with momentum `b = momentum · b + (1 - dampening) · g` (the first update sets
 //! `b = g`) and `g = b`, or with Nesterov `g + momentum · b`; `w = w - rate · g`.
 
-use super::{Moment, Optimizer};
-use crate::kernels::update::{Sgd as Kernel, sgd};
+use super::{Moment, Optimizer, StateSpec};
+use crate::kernels::lanes::Lanes;
+use crate::kernels::update::{Rule, sweep};
 use crate::registry::ParamDoc;
 use ringspin_job::ParamReader;
 
@@ -44,19 +45,56 @@ impl Optimizer for Sgd {
         self.rate
     }
 
-    fn states(&self) -> &'static [&'static str] {
-        if self.momentum == 0.0 { &[] } else { &["momentum_buffer"] }
+    fn states(&self) -> Vec<StateSpec> {
+        if self.momentum == 0.0 { vec![] } else { vec![StateSpec::zeros("momentum_buffer")] }
     }
 
     fn update(&self, moment: Moment, params: &mut [f32], grads: &[f32], states: &mut [&mut [f32]]) {
-        let kernel = Kernel {
+        let first = moment.update == 1;
+        let step = Step {
             rate: moment.rate as f32,
-            weight_decay: self.weight_decay as f32,
-            momentum: if moment.update == 1 { 0.0 } else { self.momentum as f32 },
-            fresh: if moment.update == 1 { 1.0 } else { (1.0 - self.dampening) as f32 },
+            weight_decay: (self.weight_decay * moment.decay) as f32,
+            momentum: if first { 0.0 } else { self.momentum as f32 },
+            fresh: if first { 1.0 } else { (1.0 - self.dampening) as f32 },
             ahead: if self.nesterov { Some(self.momentum as f32) } else { None },
         };
-        sgd(moment.isa, kernel, params, grads, states.first_mut().map(|b| &mut **b));
+        if states.is_empty() {
+            sweep::<_, 0>(moment.isa, step, params, grads, states);
+        } else {
+            sweep::<_, 1>(moment.isa, step, params, grads, states);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Step {
+    rate: f32,
+    weight_decay: f32,
+    momentum: f32,
+    /// Share of the gradient that enters the momentum.
+    fresh: f32,
+    /// Nesterov: share of the new momentum added to the gradient.
+    ahead: Option<f32>,
+}
+
+impl Rule<0> for Step {
+    #[inline(always)]
+    fn apply<V: Lanes>(self, w: V, g: V, _: [V; 0]) -> (V, [V; 0]) {
+        let g = V::splat(self.weight_decay).fma(w, g);
+        (V::splat(-self.rate).fma(g, w), [])
+    }
+}
+
+impl Rule<1> for Step {
+    #[inline(always)]
+    fn apply<V: Lanes>(self, w: V, g: V, [b]: [V; 1]) -> (V, [V; 1]) {
+        let g = V::splat(self.weight_decay).fma(w, g);
+        let b = g.fma(V::splat(self.fresh), b.mul(V::splat(self.momentum)));
+        let g = match self.ahead {
+            Some(ahead) => b.fma(V::splat(ahead), g),
+            None => b,
+        };
+        (V::splat(-self.rate).fma(g, w), [b])
     }
 }
 

@@ -7,7 +7,7 @@ float64, so that the files hold the true values. Records are channels last, as t
 import json, math, pathlib, sys
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from safetensors.numpy import save_file
-import golden_losses
+import golden_losses, golden_optimizers
 
 OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)
 
@@ -21,6 +21,11 @@ def noise(seed, count):
     h = h * 3266489917 % 2**32
     h ^= h >> 16
     return (h.astype(np.float64) / 2**31 - 1).astype(np.float32)
+
+
+def ids(seed, count):
+    """Whole numbers from 0 to 6: rows of a table."""
+    return np.floor((noise(seed, count) + 1) / 2 * 7).astype(np.float32)
 
 
 def spaced(seed, count):
@@ -45,10 +50,17 @@ def layer_case(build, records, shape, params, make):
     for i, (_, p) in enumerate(module.named_parameters()):
         p.data = torch.from_numpy(noise(10 + i, p.numel()).reshape(p.shape)).double()
     y = image_from_torch(module(image_to_torch(x))).contiguous()
+    statistics = {name: b.clone() for name, b in module.named_buffers() if b.dim()}
     dy = torch.from_numpy(noise(2, y.numel()).reshape(y.shape)).double()
     y.backward(dy)
     out = {"y": y, "dx": x.grad}
     out |= {"d" + name: p.grad for name, p in module.named_parameters()}
+    out |= statistics
+    if statistics:
+        # With the statistics as they were at the start.
+        for name, b in module.named_buffers():
+            b.fill_(float("var" in name))
+        out["evaluated"] = image_from_torch(module.eval()(image_to_torch(x)))
     return {k: np.ascontiguousarray(v.detach().numpy().astype(np.float32)) for k, v in out.items()}
 
 
@@ -56,9 +68,29 @@ def write_layer(name, build, cases, make=noise):
     arrays, described = {}, []
     for i, (records, shape, params) in enumerate(cases):
         arrays |= {f"{i}.{k}": v for k, v in layer_case(build, records, shape, params, make).items()}
-        described.append({"records": records, "shape": shape, "params": params})
-    meta = {"cases": json.dumps(described), "inputs": make.__name__}
-    save_file(arrays, OUT / f"{name}.safetensors", metadata=meta)
+        described.append({"records": records, "shape": shape, "params": params, "inputs": make.__name__})
+    save_file(arrays, OUT / f"{name}.safetensors", metadata={"cases": json.dumps(described)})
+
+
+def join_case(function, records, shapes, make):
+    """A layer of several inputs, channels last throughout: y, and the gradient of each input."""
+    seeds = [1, *range(41, 41 + len(shapes) - 1)]
+    xs = [torch.from_numpy(make(seed, records * math.prod(s)).reshape(records, *s)).double().requires_grad_()
+          for seed, s in zip(seeds, shapes)]
+    y = function(*xs)
+    y.backward(torch.from_numpy(noise(2, y.numel()).reshape(y.shape)).double())
+    out = {"y": y, "dx": xs[0].grad} | {f"dx{k}": x.grad for k, x in enumerate(xs) if k}
+    return {k: np.ascontiguousarray(v.detach().numpy().astype(np.float32)) for k, v in out.items()}
+
+
+def write_join(name, function, cases, make=noise):
+    """Layers that join inputs; `function` gets the parameters and the inputs."""
+    arrays, described = {}, []
+    for i, (records, shapes, params) in enumerate(cases):
+        made = join_case(lambda *xs: function(params, *xs), records, shapes, make)
+        arrays |= {f"{i}.{k}": v for k, v in made.items()}
+        described.append({"records": records, "shapes": shapes, "params": params, "inputs": make.__name__})
+    save_file(arrays, OUT / f"{name}.safetensors", metadata={"cases": json.dumps(described)})
 
 
 def linear(shape, p):
@@ -68,6 +100,10 @@ def linear(shape, p):
 def conv2d(shape, p):
     q = {k: tuple(v) if isinstance(v, list) else v for k, v in p.items()}
     return nn.Conv2d(shape[-1], q.pop("out_channels"), q.pop("kernel_size"), **q)
+
+
+def batch_norm(shape, p):
+    return (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[-1], **p)
 
 
 def pool(kind):
@@ -109,56 +145,18 @@ def layers():
     write_layer("tanh", lambda s, p: nn.Tanh(), shapes)
     write_layer("sigmoid", lambda s, p: nn.Sigmoid(), shapes)
     write_layer("flatten", lambda s, p: nn.Flatten(), [(2, [3, 4, 5], {}), (1, [2, 2, 1], {}), (2, [7], {})])
+    write_layer("batch_norm2d", batch_norm, [
+        (5, [3], {}), (2, [5, 4, 17], {}), (3, [2, 7, 64], {"eps": 1e-3, "momentum": .3}), (4, [33], {"affine": False}),
+        (2, [3, 3, 5], {"track_running_stats": False}), (2, [1, 1, 1], {}), (3, [9, 8, 130], {})])
+    joined = [(1, [[3]] * 2, {}), (2, [[3, 5, 4]] * 3, {}), (3, [[17]], {}), (2, [[1, 1, 9]] * 2, {})]
+    write_join("add", lambda p, *xs: sum(xs), joined)
+    write_join("multiply", lambda p, *xs: math.prod(xs), joined)
+    write_join("concat", lambda p, *xs: torch.cat(xs, p["dim"] + 1 if p.get("dim", -1) >= 0 else p.get("dim", -1)), [
+        (2, [[3], [5]], {}), (3, [[2, 3, 4], [2, 3, 1], [2, 3, 17]], {}), (2, [[2, 3, 4], [1, 3, 4]], {"dim": 0}),
+        (1, [[2, 3, 4], [2, 2, 4]], {"dim": -2}), (2, [[1]], {})])
     write_layer("log_softmax", lambda s, p: nn.LogSoftmax(1), [(3, [10], {}), (1, [2], {}), (2, [37], {}), (2, [1], {})])
 
 
-def optimizers():
-    steps, count = 6, 37
-    sgd = [{"lr": .1}, {"lr": .1, "momentum": .9}, {"lr": .05, "momentum": .8, "dampening": .3, "weight_decay": .01},
-           {"lr": .05, "momentum": .9, "nesterov": True, "weight_decay": .1}]
-    adam = [{}, {"lr": .02, "beta1": .8, "beta2": .95, "eps": 1e-4, "weight_decay": .05}]
-    for name, kind, cases in [("sgd", torch.optim.SGD, sgd), ("adam", torch.optim.Adam, adam)]:
-        arrays = {}
-        for i, params in enumerate(cases):
-            w = torch.from_numpy(noise(1, count)).double().requires_grad_()
-            options = dict(params)
-            if name == "adam":
-                options["betas"] = (options.pop("beta1", .9), options.pop("beta2", .999))
-            optimizer = kind([w], **options)
-            for step in range(steps):
-                w.grad = torch.from_numpy(noise(100 + step, count)).double()
-                optimizer.step()
-                arrays[f"{i}.{step}"] = w.detach().numpy().astype(np.float32)
-        cases = [{"records": steps, "shape": [count], "params": p} for p in cases]
-        save_file(arrays, OUT / f"{name}.safetensors", metadata={"cases": json.dumps(cases)})
-
-
-def schedules():
-    L, epochs, per_epoch = torch.optim.lr_scheduler, 5, 4
-    def run(make, stride):
-        """Factors of all steps of a job; the scheduler moves every `stride` steps."""
-        w = torch.zeros(1, requires_grad=True)
-        optimizer = torch.optim.SGD([w], lr=1.)
-        scheduler, factors = make(optimizer), []
-        for step in range(epochs * per_epoch):
-            factors.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            if (step + 1) % stride == 0:
-                scheduler.step()
-        return factors
-    def chained(o):
-        return L.ChainedScheduler([L.LinearLR(o, start_factor=.25, total_iters=6), L.StepLR(o, 5, .5)])
-    rows = [
-        ("constant", "constant", {}, run(lambda o: L.ConstantLR(o, factor=1.), 1)),
-        ("step", "step", {"step_size": 2}, run(lambda o: L.StepLR(o, 2), per_epoch)),
-        ("step", "step", {"step_size": 3, "gamma": .7, "unit": "step"}, run(lambda o: L.StepLR(o, 3, .7), 1)),
-        ("polynomial", "polynomial", {}, run(lambda o: L.PolynomialLR(o, epochs * per_epoch, 1.), 1)),
-        ("polynomial", "polynomial", {"power": 2., "total_steps": 12}, run(lambda o: L.PolynomialLR(o, 12, 2.), 1)),
-        ("warmup", "step", {"step_size": 5, "gamma": .5, "unit": "step", "warmup_steps": 6, "warmup_from": .25},
-         run(chained, 1))]
-    rows = [{"test": t, "name": n, "params": p, "steps_per_epoch": per_epoch, "epochs": epochs, "factors": f}
-            for t, n, p, f in rows]
-    (OUT / "schedules.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def lenet():
@@ -182,5 +180,50 @@ def lenet():
     (OUT / "lenet_steps.json").write_text(json.dumps({"records": records, "losses": losses, "last": last}, indent=1) + "\n")
 
 
+class Branches(nn.Module):
+    """A graph: residual sum, shared weights, branches that join, an output for training alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.bn0 = nn.BatchNorm2d(8)
+        self.a, self.bn_a = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.b, self.bn_b = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.left, self.right = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 6, 3, padding=1)
+        self.twice = nn.Linear(10 * 16, 10 * 16)
+        self.aux, self.head = nn.Linear(8 * 64, 10), nn.Linear(10 * 16, 10)
+
+    def forward(self, x):
+        x = F.relu(self.bn0(self.stem(x)))
+        y = self.bn_b(self.b(F.relu(self.bn_a(self.a(x)))))
+        x = F.relu(x + y)
+        aux = self.aux(x.flatten(1))
+        x = F.max_pool2d(torch.cat([F.relu(self.left(x)), self.right(x)], 1), 2).flatten(1)
+        x = torch.tanh(self.twice(torch.tanh(self.twice(x))))
+        return self.head(x), aux
+
+
+def branches():
+    """Ten training steps of a graph, and all its parameters and statistics sampled at the end."""
+    model = Branches()
+    for i, p in enumerate(model.parameters()):
+        p.data = torch.from_numpy(noise(10 + i, p.numel()) * np.float32(.2)).reshape(p.shape)
+    optimizer, records, losses = torch.optim.SGD(model.parameters(), lr=.05, momentum=.9), 12, []
+    for step in range(10):
+        x = torch.from_numpy(noise(200 + step, records * 192)).reshape(records, 8, 8, 3).permute(0, 3, 1, 2)
+        y = torch.from_numpy(((noise(300 + step, records).astype(np.float64) + 1) * 5).astype(np.int64))
+        optimizer.zero_grad()
+        head, aux = model(x)
+        loss = F.cross_entropy(head, y) + .3 * F.cross_entropy(aux, y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    last = {n: p.detach().reshape(-1)[::p.numel() // 5 + 1].tolist()
+            for n, p in [*model.named_parameters(), *model.named_buffers()] if p.dim()}
+    steps = {"records": records, "losses": losses, "last": last}
+    (OUT / "branches_steps.json").write_text(json.dumps(steps, indent=1) + "\n")
+
+
 if __name__ == "__main__":
-    layers(), golden_losses.losses(OUT, noise, spaced), optimizers(), schedules(), lenet()
+    layers(), golden_losses.losses(OUT, noise, spaced), lenet(), branches()
+    golden_optimizers.optimizers(OUT, noise), golden_optimizers.updater(OUT, noise), golden_optimizers.schedules(OUT)

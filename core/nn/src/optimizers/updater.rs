@@ -1,0 +1,410 @@
+//! Updates of a whole model: which optimizer changes which part of the flat buffers, with clipping, penalties and
+//! an average of the weights.
+//!
+//! For every parameter that learns, in this order: `g = dw + l1 · sign w + l2 · w`; magnitudes limited to
+//! `clip_value`; all gradients together scaled so that their norm is `clip_norm` at most; the optimizer's step;
+//! `average = ema_decay · average + (1 - ema_decay) · w`.
+//!
+//! Work is cut into pieces that do not depend on the number of threads, and sums are added in the order of the
+//! pieces, so that threads do not change a bit.
+
+use super::groups::{Group, Treatment};
+use super::{Moment, Optimizer, Optimizers, StateSpec};
+use crate::arena::{Pieces, for_pieces};
+use crate::kernels::Isa;
+use crate::kernels::update::{Shaping, average, shape, sum_of_squares};
+use crate::layer::ParameterKind;
+use crate::model::Parameter;
+use crate::team::Team;
+use ringspin_job::Problems;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Numbers one task updates: small enough to share the work and to stay in a core's cache, large enough not to
+/// notice the sharing.
+const CHUNK: usize = 16 * 1024;
+/// Added to the norm that gradients are clipped by, as PyTorch's `clip_grad_norm_` does.
+const NORM_EPS: f64 = 1e-6;
+
+/// What is done to all parameters alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct UpdateOptions {
+    /// Largest norm of all gradients together; larger ones are scaled down (PyTorch `clip_grad_norm_`).
+    pub clip_norm: Option<f64>,
+    /// Largest magnitude of a gradient, limited before the norm is taken (PyTorch `clip_grad_value_`).
+    pub clip_value: Option<f64>,
+    /// What the running average of the weights keeps of itself in an update; none: no average is kept.
+    pub ema_decay: Option<f64>,
+}
+
+/// Which update it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Due {
+    /// Updates made with this one, from 1.
+    pub update: u64,
+    /// What every optimizer's rate is multiplied by: the schedule's word.
+    pub factor: f64,
+}
+
+/// The arrays an optimizer keeps between updates, for the parameters it changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OptimizerState {
+    specs: Vec<StateSpec>,
+    ranges: Vec<Range<usize>>,
+    arrays: Vec<Vec<f32>>,
+}
+
+impl OptimizerState {
+    fn new(specs: Vec<StateSpec>, ranges: Vec<Range<usize>>) -> Self {
+        let count = ranges.iter().map(ExactSizeIterator::len).sum();
+        let arrays = specs.iter().map(|spec| vec![spec.start; count]).collect();
+        OptimizerState { specs, ranges, arrays }
+    }
+
+    /// Names of the arrays.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.specs.iter().map(|spec| spec.name)
+    }
+
+    /// The parameters they belong to, as ranges of the flat buffers: their numbers lie in the arrays in this order,
+    /// without gaps.
+    pub fn ranges(&self) -> &[Range<usize>] {
+        &self.ranges
+    }
+
+    /// The arrays, in the order of the names.
+    pub fn arrays(&self) -> &[Vec<f32>] {
+        &self.arrays
+    }
+
+    /// The arrays, for restoring them.
+    pub fn arrays_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.arrays.iter_mut().map(|array| &mut array[..])
+    }
+}
+
+/// The parameters of one group.
+struct Section {
+    optimizer: Box<dyn Optimizer>,
+    treatment: Treatment,
+    pieces: Pieces,
+    state: OptimizerState,
+    /// Of every array, where the optimizer asks for them.
+    norms: Vec<[f64; 2]>,
+}
+
+impl Section {
+    fn new(group: Group, ranges: Vec<Range<usize>>) -> Section {
+        let Group { optimizer, treatment, .. } = group;
+        let (mut whole, mut norms) = (ranges.clone(), Vec::new());
+        if optimizer.measures() {
+            norms = vec![[0.0; 2]; ranges.len()];
+        } else {
+            join(&mut whole);
+        }
+        let state = OptimizerState::new(optimizer.states(), ranges);
+        Section { optimizer, treatment, pieces: Pieces::cut(&whole, CHUNK), state, norms }
+    }
+}
+
+/// Joins neighbours: an optimizer that knows no arrays needs no pieces of its own for each.
+fn join(ranges: &mut Vec<Range<usize>>) {
+    let mut joined: Vec<Range<usize>> = Vec::new();
+    for range in ranges.drain(..) {
+        match joined.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => joined.push(range),
+        }
+    }
+    *ranges = joined;
+}
+
+/// Two sums of a piece, written by whichever thread has it.
+#[derive(Default)]
+struct Sums([AtomicU64; 2]);
+
+impl Sums {
+    fn set(&self, sums: [f64; 2]) {
+        for (own, sum) in self.0.iter().zip(sums) {
+            own.store(sum.to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> [f64; 2] {
+        [0, 1].map(|i| f64::from_bits(self.0[i].load(Ordering::Relaxed)))
+    }
+}
+
+/// All that updates of a model need and keep.
+pub struct Updater {
+    sections: Vec<Section>,
+    options: UpdateOptions,
+    base_rate: f64,
+    count: usize,
+    /// One for each piece of the largest section.
+    sums: Vec<Sums>,
+    /// As long as the parameters; empty without `ema_decay`.
+    average: Vec<f32>,
+    /// What is not learned ([`ParameterKind::Statistic`]).
+    statistics: Vec<Range<usize>>,
+}
+
+impl Updater {
+    /// Prepares updates of a model's parameters.
+    ///
+    /// # Errors
+    /// As [`Optimizers::assign`].
+    pub fn new(
+        optimizers: Optimizers,
+        parameters: &[Parameter],
+        options: UpdateOptions,
+    ) -> Result<Updater, Problems> {
+        let assigned = optimizers.assign(parameters)?;
+        let count = parameters.last().map_or(0, |last| last.range.end);
+        let base_rate = optimizers.base_rate();
+        let sections = optimizers.into_groups().into_iter().enumerate().filter_map(|(number, group)| {
+            let own = parameters.iter().zip(&assigned);
+            let own = own
+                .filter(|(parameter, group)| **group == number && parameter.kind == ParameterKind::Learned);
+            let ranges: Vec<Range<usize>> = own.map(|(parameter, _)| parameter.range.clone()).collect();
+            (!group.treatment.frozen && !ranges.is_empty()).then(|| Section::new(group, ranges))
+        });
+        let sections: Vec<Section> = sections.collect();
+        let most = sections.iter().map(|section| section.pieces.list().len()).max().unwrap_or(0);
+        let average = if options.ema_decay.is_some() { vec![0.0; count] } else { Vec::new() };
+        let sums = (0..most).map(|_| Sums::default()).collect();
+        let statistics = parameters.iter().filter(|parameter| parameter.kind == ParameterKind::Statistic);
+        let mut statistics: Vec<Range<usize>> = statistics.map(|parameter| parameter.range.clone()).collect();
+        join(&mut statistics);
+        Ok(Updater { sections, options, base_rate, count, sums, average, statistics })
+    }
+
+    /// The learning rate of the job's own optimizer, before the schedule.
+    pub fn base_rate(&self) -> f64 {
+        self.base_rate
+    }
+
+    /// What the optimizers keep, group by group.
+    pub fn states(&self) -> impl Iterator<Item = &OptimizerState> {
+        self.sections.iter().map(|section| &section.state)
+    }
+
+    /// The same, for restoring it.
+    pub fn states_mut(&mut self) -> impl Iterator<Item = &mut OptimizerState> {
+        self.sections.iter_mut().map(|section| &mut section.state)
+    }
+
+    /// The running average of the parameters, once there was an update; `None` without `ema_decay`.
+    pub fn average(&self) -> Option<&[f32]> {
+        self.options.ema_decay.map(|_| &self.average[..])
+    }
+
+    /// The same, for restoring it.
+    pub fn average_mut(&mut self) -> Option<&mut [f32]> {
+        self.options.ema_decay.map(|_| &mut self.average[..])
+    }
+
+    /// Makes one update with all threads of `team`. Gradients are changed by clipping and penalties.
+    ///
+    /// # Panics
+    /// When parameters or gradients are not as many as the model's.
+    pub fn update(&mut self, team: &mut Team, due: Due, params: &mut [f32], grads: &mut [f32]) {
+        let lengths = [params.len(), grads.len()];
+        assert_eq!(lengths, [self.count; 2], "the flat buffers are those of the model");
+        let scale = self.options.clip_norm.map(|most| {
+            let norm = self.norm(team, params, grads);
+            (most / (norm + NORM_EPS)).min(1.0) as f32
+        });
+        let limit = self.options.limit();
+        let share = self.options.ema_decay.map(|decay| (1.0 - decay) as f32);
+        let isa = Isa::best();
+        for section in &mut self.sections {
+            let Section { optimizer, treatment, pieces, state, norms } = section;
+            let shaping = match scale {
+                // The rest was done for the norm.
+                Some(scale) => Shaping { scale, ..Shaping::NONE },
+                None => treatment.shaping(limit),
+            };
+            let rate = optimizer.base_rate() * due.factor * treatment.rate;
+            let moment = Moment { update: due.update, rate, decay: treatment.decay, norms: [0.0; 2], isa };
+            if optimizer.measures() {
+                for_pieces(team, pieces, [params, grads], &mut state.arrays, &|index, [w, g], states| {
+                    shape(isa, shaping, w, g);
+                    self.sums[index].set(optimizer.measure(moment, w, g, states));
+                });
+                add_up(norms, pieces, &self.sums);
+            }
+            let flat = [&mut *params, &mut *grads, &mut self.average];
+            for_pieces(team, pieces, flat, &mut state.arrays, &|index, [w, g, kept], states| {
+                let mut moment = moment;
+                if optimizer.measures() {
+                    moment.norms = norms[pieces.list()[index].of];
+                } else {
+                    shape(isa, shaping, w, g);
+                }
+                optimizer.update(moment, w, g, states);
+                if let Some(share) = share {
+                    average(isa, share, kept, w);
+                }
+            });
+        }
+        for range in &self.statistics {
+            let (params, grads) = (&mut params[range.clone()], &grads[range.clone()]);
+            params.iter_mut().zip(grads).for_each(|(own, change)| *own -= change);
+            if share.is_some() {
+                // They are averages already.
+                self.average[range.clone()].copy_from_slice(params);
+            }
+        }
+        if due.update == 1 && share.is_some() {
+            // It begins as a copy, of what does not learn too.
+            self.average.copy_from_slice(params);
+        }
+    }
+
+    /// Adds penalties, limits magnitudes, and returns the norm of what comes out.
+    fn norm(&mut self, team: &mut Team, params: &mut [f32], grads: &mut [f32]) -> f64 {
+        let (isa, limit, mut sum) = (Isa::best(), self.options.limit(), 0.0);
+        for Section { treatment, pieces, .. } in &self.sections {
+            for_pieces(team, pieces, [params, grads], &mut [], &|index, [w, g], _| {
+                shape(isa, treatment.shaping(limit), w, g);
+                self.sums[index].set([sum_of_squares(isa, g), 0.0]);
+            });
+            sum = self.sums[..pieces.list().len()].iter().fold(sum, |sum, own| sum + own.get()[0]);
+        }
+        sum.sqrt()
+    }
+}
+
+impl UpdateOptions {
+    fn limit(&self) -> f32 {
+        self.clip_value.map_or(f32::INFINITY, |limit| limit as f32)
+    }
+}
+
+impl Treatment {
+    fn shaping(&self, limit: f32) -> Shaping {
+        Shaping { l1: self.l1, l2: self.l2, limit, scale: 1.0 }
+    }
+}
+
+/// The norms of arrays from the sums of their pieces.
+fn add_up(norms: &mut [[f64; 2]], pieces: &Pieces, sums: &[Sums]) {
+    norms.fill([0.0; 2]);
+    for (piece, sums) in pieces.list().iter().zip(sums) {
+        for (norm, sum) in norms[piece.of].iter_mut().zip(sums.get()) {
+            *norm += sum;
+        }
+    }
+    norms.iter_mut().flatten().for_each(|norm| *norm = norm.sqrt());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::{assert_close, noise, parameters, tensors};
+    use crate::registry::Registry;
+    use ringspin_job::{Component, Value};
+
+    fn optimizers(name: &str, params: &[(&str, Value)]) -> Optimizers {
+        let component = params.iter().fold(Component::new("optimizer", name), |component, (key, value)| {
+            component.with(key, value.clone())
+        });
+        Registry::standard().build_optimizers(&component).unwrap()
+    }
+
+    #[test]
+    fn groups_clipping_penalties_schedule_and_average_agree_with_pytorch() {
+        let optimizers = optimizers(
+            "sgd",
+            &[
+                ("lr", 0.1.into()),
+                ("momentum", 0.9.into()),
+                ("weight_decay", 0.01.into()),
+                ("groups[0].match", "2.bias".into()),
+                ("groups[0].freeze", true.into()),
+                ("groups[1].match", "0.*".into()),
+                ("groups[1].name", "adamw".into()),
+                ("groups[1].lr", 0.02.into()),
+                ("groups[1].l1", 0.05.into()),
+                ("groups[1].l2", 0.1.into()),
+                ("groups[2].match", "*.weight".into()),
+                ("groups[2].lr_factor", 0.5.into()),
+                ("groups[2].weight_decay_factor", 3.into()),
+            ],
+        );
+        let arrays = [("0.weight", 0..15), ("0.bias", 15..18), ("2.weight", 18..24), ("2.bias", 24..26)];
+        let options = UpdateOptions { clip_norm: Some(1.0), clip_value: Some(0.6), ema_decay: Some(0.8) };
+        let mut updater = Updater::new(optimizers, &parameters(&arrays), options).unwrap();
+        let gather = |seed: u64| -> Vec<f32> {
+            (0..).zip(&arrays).flat_map(|(i, (_, range))| noise(seed + i, range.len())).collect()
+        };
+        let (mut params, mut team) = (gather(10), Team::new(2).unwrap());
+        let golden = tensors("updater");
+        for step in 0..6 {
+            let due = Due { update: step + 1, factor: 0.5f64.powi(step as i32 / 2) };
+            updater.update(&mut team, due, &mut params, &mut gather(100 + 10 * step));
+            assert_close(&params, &golden[&step.to_string()], 2e-6, "parameters");
+            let average = updater.average().unwrap();
+            assert_close(average, &golden[&format!("{step}.average")], 2e-6, "average");
+        }
+        let states: Vec<usize> =
+            updater.states().flat_map(|state| state.arrays()).map(|array| array.len()).collect();
+        assert_eq!(states, [18, 18, 6], "what is frozen takes no memory");
+        assert_eq!(updater.states().map(|state| state.ranges().len()).collect::<Vec<_>>(), [2, 1]);
+    }
+
+    /// Parameters, average and states after three updates of arrays longer than a piece.
+    fn three_updates(threads: usize) -> (Vec<f32>, Vec<f32>, Vec<OptimizerState>) {
+        let optimizers = optimizers(
+            "lamb",
+            &[
+                ("groups[0].match", "b".into()),
+                ("groups[0].freeze", true.into()),
+                ("groups[1].match", "d".into()),
+                ("groups[1].name", "rmsprop".into()),
+                ("groups[1].momentum", 0.9.into()),
+            ],
+        );
+        let arrays = [("a", 0..40_000), ("b", 40_000..40_100), ("c", 40_100..40_101), ("d", 40_101..90_000)];
+        let options = UpdateOptions { clip_norm: Some(0.1), clip_value: None, ema_decay: Some(0.5) };
+        let mut updater = Updater::new(optimizers, &parameters(&arrays), options).unwrap();
+        let (mut params, mut team) = (noise(1, 90_000), Team::new(threads).unwrap());
+        for update in 1..=3 {
+            let due = Due { update, factor: 1.0 };
+            updater.update(&mut team, due, &mut params, &mut noise(100 + update, 90_000));
+        }
+        assert_eq!(params[40_000..40_100], noise(1, 90_000)[40_000..40_100], "what is frozen stays");
+        (params, updater.average().unwrap().to_vec(), updater.states().cloned().collect())
+    }
+
+    #[test]
+    fn threads_do_not_change_a_bit() {
+        let expected = three_updates(1);
+        assert!(expected.0.iter().all(|number| number.is_finite()));
+        for threads in [2, 3, 5] {
+            assert_eq!(three_updates(threads), expected, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn an_updater_goes_on_where_another_was() {
+        let build = || {
+            let options = UpdateOptions { ema_decay: Some(0.9), ..UpdateOptions::default() };
+            Updater::new(optimizers("adam", &[]), &parameters(&[("a", 0..50)]), options).unwrap()
+        };
+        let (mut first, mut team) = (build(), Team::new(1).unwrap());
+        let mut params = noise(1, 50);
+        first.update(&mut team, Due { update: 1, factor: 1.0 }, &mut params, &mut noise(2, 50));
+        let (mut second, mut again) = (build(), params.clone());
+        for (from, to) in first.states().zip(second.states_mut()) {
+            assert_eq!(from.names().collect::<Vec<_>>(), ["exp_avg", "exp_avg_sq"]);
+            from.arrays().iter().zip(to.arrays_mut()).for_each(|(from, to)| to.copy_from_slice(from));
+        }
+        second.average_mut().unwrap().copy_from_slice(first.average().unwrap());
+        for (updater, params) in [(&mut first, &mut params), (&mut second, &mut again)] {
+            updater.update(&mut team, Due { update: 2, factor: 0.5 }, params, &mut noise(3, 50));
+        }
+        assert_eq!((params, first.average()), (again, second.average()));
+    }
+}

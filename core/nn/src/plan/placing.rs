@@ -1,0 +1,280 @@
+//! Where values, gradients and what layers keep lie: how long each lives, and in which memory.
+
+use super::{Edge, Place, Plan};
+use crate::arena::{Lifetime, assign};
+use crate::graph::Graph;
+
+/// What lies somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Thing {
+    Value(usize),
+    Gradient(usize),
+    /// The gradient of an input on its way to be added: node, input.
+    Sum(usize, usize),
+    Saved(usize),
+}
+
+/// The moments of a pass.
+///
+/// Of segments: forward of segment s at s, the turn at `turn`, backward of s at `2 turn - s`. Within a segment:
+/// node i forward at i, the loss at `last`, node i backward at `2 last - i`.
+#[derive(Clone, Copy)]
+struct Times {
+    turn: usize,
+    last: usize,
+}
+
+impl Times {
+    fn backward_of(self, segment: usize) -> usize {
+        2 * self.turn - segment
+    }
+
+    fn backward_at(self, node: usize) -> usize {
+        2 * self.last - node
+    }
+}
+
+/// A thing and how long it lives; `len` of it a record, or in all.
+struct Life {
+    thing: Thing,
+    life: Lifetime,
+}
+
+pub(super) struct Placing<'a> {
+    plan: &'a mut Plan,
+    graph: &'a Graph,
+    times: Times,
+    /// The segment of each node.
+    segment: Vec<usize>,
+    /// Who reads each value.
+    readers: Vec<Vec<usize>>,
+    /// In the memory for all records; `len` in all.
+    whole: Vec<Life>,
+    /// In the memory of a thread, by segment; `len` a record.
+    blocks: Vec<(usize, Life)>,
+    /// Gradients that lie where another does: (gradient, the other).
+    passed: Vec<(usize, usize)>,
+}
+
+impl<'a> Placing<'a> {
+    pub(super) fn new(plan: &'a mut Plan, graph: &'a Graph) -> Self {
+        let mut segment = vec![0; graph.nodes.len()];
+        for (s, one) in plan.segments.iter().enumerate() {
+            segment[one.nodes.clone()].fill(s);
+        }
+        let mut readers = vec![Vec::new(); plan.lens.len()];
+        for (i, node) in graph.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|input| readers[*input].push(i));
+        }
+        let times = Times { turn: plan.segments.len() - 1, last: graph.nodes.len() };
+        Placing { plan, graph, times, segment, readers, whole: vec![], blocks: vec![], passed: vec![] }
+    }
+
+    pub(super) fn place(mut self) {
+        for value in 1..self.plan.lens.len() {
+            self.value(value);
+        }
+        // Last first: a gradient that is passed on ends up where a later one lies.
+        for value in (1..self.plan.lens.len()).rev() {
+            if self.plan.nodes[value - 1].learns {
+                self.gradient(value);
+            }
+        }
+        for node in 0..self.graph.nodes.len() {
+            self.sums(node);
+            self.saved(node);
+        }
+        self.assign();
+    }
+
+    fn is_output(&self, value: usize) -> bool {
+        self.graph.outputs.contains(&value)
+    }
+
+    /// Whether only one segment, which works block by block, has to do with a value.
+    fn stays_in_block(&self, value: usize) -> bool {
+        let own = self.segment[value - 1];
+        !self.plan.segments[own].wide
+            && self.readers[value].iter().all(|reader| self.segment[*reader] == own)
+            && (!self.is_output(value) || own == self.times.turn)
+    }
+
+    fn value(&mut self, value: usize) {
+        let (producer, times) = (value - 1, self.times);
+        let own = self.segment[producer];
+        let learns = |node: usize| self.plan.nodes[node].learns;
+        let again = |node: usize| {
+            learns(node) && (self.graph.nodes[node].layer.needs().input || self.plan.nodes[node].sharded)
+        };
+        let readers = &self.readers[value];
+        let read_again: Vec<usize> = readers.iter().copied().filter(|reader| again(*reader)).collect();
+        let own_again = learns(producer) && self.graph.nodes[producer].layer.needs().output;
+        let sharded = readers.iter().any(|reader| learns(*reader) && self.plan.nodes[*reader].sharded);
+        let kept = own_again || !read_again.is_empty();
+        let len = self.plan.lens[value];
+        if self.stays_in_block(value) && !sharded && (own == times.turn || !kept) {
+            let mut to = readers.iter().copied().max().unwrap_or(producer);
+            if self.is_output(value) {
+                to = times.last;
+            }
+            to = read_again.iter().map(|reader| times.backward_at(*reader)).fold(to, usize::max);
+            to = if own_again { to.max(times.backward_at(producer)) } else { to };
+            self.blocks
+                .push((own, Life { thing: Thing::Value(value), life: Lifetime { len, from: producer, to } }));
+        } else {
+            let mut to = readers.iter().map(|reader| self.segment[*reader]).fold(own, usize::max);
+            if self.is_output(value) {
+                to = times.turn;
+            }
+            to =
+                read_again.iter().map(|reader| times.backward_of(self.segment[*reader])).fold(to, usize::max);
+            to = if own_again { to.max(times.backward_of(own)) } else { to };
+            let life = Lifetime { len: len * self.plan.records, from: own, to };
+            self.whole.push(Life { thing: Thing::Value(value), life });
+        }
+    }
+
+    /// Whether the gradient of a value lies in the memory of a thread.
+    fn gradient_in_block(&self, value: usize) -> bool {
+        self.stays_in_block(value) && !self.plan.nodes[value - 1].sharded
+    }
+
+    fn gradient(&mut self, value: usize) {
+        let (producer, times, len) = (value - 1, self.times, self.plan.lens[value]);
+        let own = self.segment[producer];
+        let block = self.gradient_in_block(value);
+        if let Some(other) = self.passed_by(value) {
+            let together =
+                block == self.gradient_in_block(other) && (!block || self.segment[other - 1] == own);
+            if together && self.plan.lens[other] == len {
+                self.passed.push((value, other));
+                let root = self.root(other);
+                let to = if block { times.backward_at(producer) } else { times.backward_of(own) };
+                let lives = self.whole.iter_mut().chain(self.blocks.iter_mut().map(|(_, life)| life));
+                for life in lives.filter(|life| life.thing == Thing::Gradient(root)) {
+                    life.life.to = life.life.to.max(to);
+                }
+                return;
+            }
+            self.write_instead(value);
+        }
+        let readers = self.readers[value].iter();
+        let thing = Thing::Gradient(value);
+        if block {
+            let from = if self.is_output(value) {
+                times.last
+            } else {
+                readers.map(|reader| times.backward_at(*reader)).min().unwrap_or(times.last)
+            };
+            let life = Lifetime { len, from, to: times.backward_at(producer) };
+            self.blocks.push((own, Life { thing, life }));
+        } else {
+            let from = if self.is_output(value) {
+                times.turn
+            } else {
+                readers.map(|reader| times.backward_of(self.segment[*reader])).min().unwrap_or(times.turn)
+            };
+            let life = Lifetime { len: len * self.plan.records, from, to: times.backward_of(own) };
+            self.whole.push(Life { thing, life });
+        }
+    }
+
+    /// The output of the node that passes its gradient on to `value`.
+    fn passed_by(&self, value: usize) -> Option<usize> {
+        let passes = |node: &usize| {
+            let edges = self.graph.nodes[*node].inputs.iter().zip(&self.plan.nodes[*node].edges);
+            edges.into_iter().any(|(input, edge)| *input == value && *edge == Edge::Passed)
+        };
+        self.readers[value].iter().copied().find(passes).map(|node| node + 1)
+    }
+
+    /// The gradient of `value` can not lie where the layer has it: it is copied after all.
+    fn write_instead(&mut self, value: usize) {
+        for node in self.readers[value].clone() {
+            let inputs = self.graph.nodes[node].inputs.iter();
+            for (input, edge) in inputs.zip(&mut self.plan.nodes[node].edges) {
+                if *input == value && *edge == Edge::Passed {
+                    *edge = Edge::Write;
+                }
+            }
+        }
+    }
+
+    /// Where a gradient that is passed on, perhaps several times, really lies.
+    fn root(&self, value: usize) -> usize {
+        match self.passed.iter().find(|(passed, _)| *passed == value) {
+            Some((_, other)) => self.root(*other),
+            None => value,
+        }
+    }
+
+    fn sums(&mut self, node: usize) {
+        let segment = self.segment[node];
+        for (k, edge) in self.plan.nodes[node].edges.iter().enumerate() {
+            if !matches!(edge, Edge::Sum(_)) {
+                continue;
+            }
+            let (thing, len) = (Thing::Sum(node, k), self.plan.lens[self.graph.nodes[node].inputs[k]]);
+            if self.plan.segments[segment].wide {
+                let at = self.times.backward_of(segment);
+                let life = Lifetime { len: len * self.plan.records, from: at, to: at };
+                self.whole.push(Life { thing, life });
+            } else {
+                let at = self.times.backward_at(node);
+                self.blocks.push((segment, Life { thing, life: Lifetime { len, from: at, to: at } }));
+            }
+        }
+    }
+
+    fn saved(&mut self, node: usize) {
+        let (layer, segment, times) = (&self.graph.nodes[node].layer, self.segment[node], self.times);
+        let (thing, wide) = (Thing::Saved(node), self.plan.segments[segment].wide);
+        let learns = self.plan.nodes[node].learns;
+        let len = layer.saved(if wide { self.plan.records } else { 1 });
+        if len == 0 {
+            return;
+        }
+        if !wide && (segment == times.turn || !learns) {
+            let to = if learns { times.backward_at(node) } else { node };
+            self.blocks.push((segment, Life { thing, life: Lifetime { len, from: node, to } }));
+        } else {
+            let to = if learns { times.backward_of(segment) } else { segment };
+            let len = if wide { len } else { len * self.plan.records };
+            self.whole.push(Life { thing, life: Lifetime { len, from: segment, to } });
+        }
+    }
+
+    fn assign(mut self) {
+        let lives: Vec<Lifetime> = self.whole.iter().map(|life| life.life).collect();
+        let (offsets, total) = assign(&lives);
+        self.plan.whole = total;
+        for (life, offset) in std::mem::take(&mut self.whole).iter().zip(offsets) {
+            self.put(life.thing, Place::Whole(offset));
+        }
+        for s in 0..self.plan.segments.len() {
+            let records = self.plan.segments[s].deal(self.plan.records).block(0).len();
+            let own: Vec<&Life> =
+                self.blocks.iter().filter(|(segment, _)| *segment == s).map(|(_, life)| life).collect();
+            let lives: Vec<Lifetime> =
+                own.iter().map(|life| Lifetime { len: life.life.len * records, ..life.life }).collect();
+            let things: Vec<Thing> = own.iter().map(|life| life.thing).collect();
+            let (offsets, total) = assign(&lives);
+            self.plan.block = self.plan.block.max(total);
+            for (thing, offset) in things.into_iter().zip(offsets) {
+                self.put(thing, Place::Block(offset));
+            }
+        }
+        for (value, _) in self.passed.clone() {
+            self.plan.gradients[value] = self.plan.gradients[self.root(value)];
+        }
+    }
+
+    fn put(&mut self, thing: Thing, place: Place) {
+        match thing {
+            Thing::Value(value) => self.plan.values[value] = place,
+            Thing::Gradient(value) => self.plan.gradients[value] = place,
+            Thing::Sum(node, k) => self.plan.nodes[node].edges[k] = Edge::Sum(place),
+            Thing::Saved(node) => self.plan.nodes[node].saved = place,
+        }
+    }
+}
