@@ -9,8 +9,11 @@ pub mod failure;
 pub mod gradients;
 pub mod inference;
 pub mod link;
+pub mod measure;
 pub mod model_file;
 pub mod step;
+#[cfg(test)]
+mod step_tests;
 pub mod storage;
 pub mod train;
 

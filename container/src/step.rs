@@ -9,6 +9,7 @@
 
 use crate::Misfortune;
 use crate::gradients::{FixedPoint, cut};
+use crate::measure::{Measured, Measurer, over_ranks};
 use ringspin_control::messages::FailureKind;
 use ringspin_control::status::Metrics;
 use ringspin_data::formats::Targets;
@@ -27,16 +28,22 @@ use std::sync::Arc;
 pub const BUCKETS_UNDER_WAY: usize = 1024;
 /// Fraction bits of sums of losses: a step's loss is shown, not learned from.
 const LOSS_FRACTION_BITS: u32 = 24;
+/// Fraction bits of what the records of a step weigh, which gradients are divided by. No record weighs more than 1.
+const WEIGHT_FRACTION_BITS: u32 = 32;
 
 /// What was measured in a step, over all ranks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepSums {
     /// Sum of the records' losses.
     pub loss: f64,
-    /// Records whose class got the largest output.
+    /// What they weigh in the mean.
+    pub weight: f64,
+    /// Targets whose class got the largest output.
     pub top1: u64,
-    /// Records whose class got one of the five largest outputs.
+    /// Targets whose class got one of the five largest outputs.
     pub top5: u64,
+    /// Targets that are classes and count.
+    pub classified: u64,
     /// Records.
     pub records: u64,
     /// Losses and gradients that are not finite, or too large to be summed.
@@ -49,8 +56,10 @@ impl StepSums {
     /// Adds another step's.
     pub fn add(&mut self, other: &StepSums) {
         self.loss += other.loss;
+        self.weight += other.weight;
         self.top1 += other.top1;
         self.top5 += other.top5;
+        self.classified += other.classified;
         self.records += other.records;
         self.not_finite += other.not_finite;
         self.has_classes = other.has_classes;
@@ -62,19 +71,22 @@ impl StepSums {
         } else {
             self.not_finite += 1;
         }
+        self.weight += metrics.weight;
         self.top1 += metrics.top1;
         self.top5 += metrics.top5;
+        self.classified += metrics.classified;
         self.records += metrics.records;
     }
 
     /// Means and shares; the latter where targets are classes.
     pub fn metrics(&self, has_classes: bool) -> Metrics {
-        let share = |count: u64| count as f64 / self.records.max(1) as f64;
+        let share = |count: u64| count as f64 / self.classified.max(1) as f64;
         Metrics {
             records: self.records,
-            loss: if self.not_finite > 0 { f64::NAN } else { self.loss / self.records.max(1) as f64 },
+            loss: if self.not_finite > 0 { f64::NAN } else { self.loss / self.weight },
             top1: has_classes.then(|| share(self.top1)),
             top5: has_classes.then(|| share(self.top5)),
+            others: Vec::new(),
         }
     }
 
@@ -82,8 +94,10 @@ impl StepSums {
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         vec![
             fixed.of(self.loss),
+            fixed.of(self.weight),
             count(self.top1),
             count(self.top5),
+            count(self.classified),
             count(self.records),
             count(self.not_finite),
         ]
@@ -92,10 +106,12 @@ impl StepSums {
     fn from_integers(integers: &[i64], fixed: FixedPoint, has_classes: bool) -> Self {
         StepSums {
             loss: fixed.value(integers[0]),
-            top1: integers[1].unsigned_abs(),
-            top5: integers[2].unsigned_abs(),
-            records: integers[3].unsigned_abs(),
-            not_finite: integers[4].unsigned_abs(),
+            weight: fixed.value(integers[1]),
+            top1: integers[2].unsigned_abs(),
+            top5: integers[3].unsigned_abs(),
+            classified: integers[4].unsigned_abs(),
+            records: integers[5].unsigned_abs(),
+            not_finite: integers[6].unsigned_abs(),
             has_classes,
         }
     }
@@ -121,6 +137,7 @@ pub struct Stepper {
     missing: Vec<usize>,
     sums: Sums,
     reducer: Option<Reducer>,
+    lanes: usize,
     seed: u64,
     stop_on_nan: bool,
     step: u64,
@@ -180,6 +197,7 @@ impl Stepper {
             buckets,
             sums,
             reducer,
+            lanes: job.lanes,
             seed: job.seed,
             stop_on_nan: job.stop_on_nan,
             step: 0,
@@ -237,9 +255,25 @@ impl Stepper {
         (self.records - position * self.batch_size).min(self.batch_size)
     }
 
+    /// 1 / what the records of the step under way weigh over all lanes. Where that depends on targets, the ranks
+    /// add it up first, as integers and so to the same number whoever has which lane; where nothing counts it is
+    /// 0, and so are the gradients.
+    fn scale(&mut self, batches: &[Batch]) -> Result<f32, Misfortune> {
+        if !self.model.weighs() {
+            return Ok(1.0 / self.step_records() as f32);
+        }
+        let fixed = FixedPoint::new(WEIGHT_FRACTION_BITS, self.lanes);
+        let weight = |batch: &Batch| fixed.of(self.model.weight(view(batch).targets, batch.count()));
+        let mut sum = [batches.iter().map(weight).sum::<i64>()];
+        if let Some(reducer) = &mut self.reducer {
+            sum = reducer.with_ring(move |ring| ring.all_reduce_i64(&mut sum).map(|()| sum))??;
+        }
+        Ok(if sum[0] > 0 { (1.0 / fixed.value(sum[0])) as f32 } else { 0.0 })
+    }
+
     /// Computes the gradients of this worker's lanes; buckets leave as soon as they are complete.
     fn backward(&mut self, batches: &[Batch], own: &mut StepSums) -> Result<(), Misfortune> {
-        let scale = 1.0 / self.step_records() as f32;
+        let scale = self.scale(batches)?;
         let used: Vec<&Batch> = batches.iter().filter(|batch| batch.count() > 0).collect();
         let mut out = Outgoing::new(&self.buckets, self.reducer.as_mut(), &mut self.missing);
         if let Sums::Fixed { sums, .. } = &mut self.sums {
@@ -363,29 +397,24 @@ impl Stepper {
     }
 
     /// Measures a batch without learning from it.
-    ///
-    /// # Errors
-    /// The batch does not fit the model.
-    pub fn evaluate(&mut self, batch: &Batch) -> Result<StepSums, Misfortune> {
-        let mut sums = StepSums { has_classes: self.has_classes(), ..StepSums::default() };
-        if batch.count() > 0 {
-            let metrics = self.workspace.forward(&view(batch), &self.params, None);
-            sums.count(&metrics);
-        }
-        Ok(sums)
+    pub(crate) fn evaluate(&mut self, batch: &Batch, measurer: &mut Measurer, measured: &mut Measured) {
+        measurer.measure(&mut self.workspace, &self.params, batch, measured);
     }
 
     /// Adds up what the ranks have measured.
     ///
     /// # Errors
     /// The ring broke.
-    pub fn sum_over_ranks(&mut self, sums: StepSums) -> Result<StepSums, Misfortune> {
-        let Some(reducer) = &mut self.reducer else { return Ok(sums) };
+    pub(crate) fn sum_over_ranks(&mut self, measured: Measured) -> Result<Measured, Misfortune> {
+        let Some(reducer) = &mut self.reducer else { return Ok(measured) };
         let fixed = FixedPoint::new(LOSS_FRACTION_BITS, reducer.world());
+        let Measured { sums, mut gathered } = measured;
         let mut integers = sums.to_integers(fixed);
-        let summed =
-            reducer.with_ring(move |ring| ring.all_reduce_i64(&mut integers).map(|()| integers))??;
-        Ok(StepSums::from_integers(&summed, fixed, sums.has_classes))
+        let (integers, gathered) = reducer.with_ring(move |ring| {
+            ring.all_reduce_i64(&mut integers)?;
+            over_ranks(ring, &mut gathered).map(|()| (integers, gathered))
+        })??;
+        Ok(Measured { sums: StepSums::from_integers(&integers, fixed, sums.has_classes), gathered })
     }
 
     /// Makes sure that all ranks hold the same parameters: the invariant of data-parallel training.

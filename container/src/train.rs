@@ -8,6 +8,7 @@
 
 use crate::Misfortune;
 use crate::link::Link;
+use crate::measure::Measurer;
 use crate::model_file::{self, MANIFEST_VERSION, Manifest};
 use crate::step::{StepSums, Stepper};
 use crate::storage;
@@ -20,7 +21,7 @@ use ringspin_data::storage::Storage;
 use ringspin_data::{Dataset, DatasetOptions, formats::Normalisation};
 use ringspin_hadoop::credentials::Credentials;
 use ringspin_job::{InputSpec, JobSecret, JobSpec, ValidationSpec, WirePrecision};
-use ringspin_nn::{Model, Registry, Shape, TargetKind};
+use ringspin_nn::{Model, Registry, Shape};
 use ringspin_ring::{Abort, Reducer, Ring, RingConfig, Wire};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
@@ -75,12 +76,14 @@ pub fn build_model(registry: &Registry, job: &JobSpec, input: &[usize]) -> Resul
 
 /// How records of an input are read for a model.
 pub fn dataset_options(input: &InputSpec, model: &Model) -> DatasetOptions {
-    let classes = match model.targets() {
-        TargetKind::Classes { count } => u32::try_from(count).ok(),
-        TargetKind::Values { .. } => None,
-    };
+    let targets = model.targets();
     let normalisation = Normalisation { mean: input.mean.clone(), std: input.std.clone() };
-    DatasetOptions { normalisation, classes, cache_bytes: input.cache_bytes }
+    DatasetOptions {
+        normalisation,
+        classes: targets.classes().and_then(|count| u32::try_from(count).ok()),
+        ignored: targets.ignored(),
+        cache_bytes: input.cache_bytes,
+    }
 }
 
 impl Training {
@@ -109,7 +112,8 @@ impl Training {
         let mut stepper = Stepper::new(registry, &job, Arc::clone(&model), &plan, self.ring(&job, &own)?)?;
         self.link.send(ToAm::Joined { generation: self.assignment.generation });
         self.link.pulse.set_state("training");
-        let validation = self.validation(&job, &model, &storage, &own, plan.step_records(0))?;
+        let mut validation =
+            self.validation(registry, (&job, &model), &storage, &own, plan.step_records(0))?;
         let mut report = Report::new(&self.link, own.rank, &plan, job.epochs);
         for epoch in 0..job.epochs {
             for _ in 0..plan.steps_per_epoch() {
@@ -121,8 +125,8 @@ impl Training {
             }
             stepper.check_replicas()?;
             report.epoch_end();
-            if let Some((every, validation)) = &validation
-                && ((epoch + 1) % every == 0 || epoch + 1 == job.epochs)
+            if let Some((every, validation)) = &mut validation
+                && ((epoch + 1) % *every == 0 || epoch + 1 == job.epochs)
             {
                 self.link.pulse.set_state("validating");
                 let metrics = validation.measure(&mut stepper)?;
@@ -187,17 +191,19 @@ impl Training {
 
     fn validation(
         &mut self,
-        job: &JobSpec,
-        model: &Model,
+        registry: &Registry,
+        (job, model): (&JobSpec, &Model),
         storage: &Storage,
         own: &Own,
         step_records: u64,
     ) -> Result<Option<(u64, Validation)>, Misfortune> {
-        let (Some(ValidationSpec { input, every_epochs }), Some(index)) =
+        let (Some(ValidationSpec { input, every_epochs, metrics }), Some(index)) =
             (&job.validation, self.assignment.validation.take())
         else {
             return Ok(None);
         };
+        let measurer = Measurer::new(registry, metrics, model)?;
+        measurer.check_memory(index.records(), job.workers.container.memory_bytes / 2)?;
         let options = PlanOptions {
             lanes: job.lanes,
             // Micro-batches no larger than those that the training has memory for.
@@ -208,6 +214,7 @@ impl Training {
         let plan = Arc::new(Plan::new(&index, &options)?);
         let dataset = Dataset::new(storage.clone(), Arc::new(index), &dataset_options(input, model))?;
         let validation = Validation {
+            measurer,
             dataset: Arc::new(dataset),
             plan,
             lanes: own.lanes.clone(),
@@ -235,8 +242,8 @@ impl Training {
             output: model.output().dims().to_vec(),
             steps: stepper.step(),
             epochs: job.epochs,
-            training: report.last_epoch,
-            validation: report.validation,
+            training: report.last_epoch.clone(),
+            validation: report.validation.clone(),
             weights_bytes: 0,
             weights_sha256: String::new(),
             job: job.clone(),
@@ -274,6 +281,7 @@ fn next_batches(reader: &mut Reader, lanes: &[usize]) -> Result<Vec<Batch>, Misf
 
 /// Measures the model on validation data; every rank takes the lanes it trains.
 struct Validation {
+    measurer: Measurer,
     dataset: Arc<Dataset>,
     plan: Arc<Plan>,
     lanes: Vec<usize>,
@@ -282,22 +290,22 @@ struct Validation {
 }
 
 impl Validation {
-    fn measure(&self, stepper: &mut Stepper) -> Result<Metrics, Misfortune> {
+    fn measure(&mut self, stepper: &mut Stepper) -> Result<Metrics, Misfortune> {
         let steps = self.plan.steps_per_epoch();
         let options = ReaderOptions { prefetch: self.prefetch, end_step: steps };
         let mut reader =
             Reader::new(self.runtime.clone(), Arc::clone(&self.dataset), Arc::clone(&self.plan), options);
         self.lanes.iter().for_each(|lane| reader.hold(*lane, 0));
-        let mut sums = StepSums::default();
+        let mut measured = self.measurer.begin();
         for _ in 0..steps {
             for lane in &self.lanes {
                 if let Some(batch) = reader.next(*lane)? {
-                    sums.add(&stepper.evaluate(&batch)?);
+                    stepper.evaluate(&batch, &mut self.measurer, &mut measured);
                     reader.recycle(batch);
                 }
             }
         }
-        Ok(stepper.sum_over_ranks(sums)?.metrics(stepper.has_classes()))
+        Ok(self.measurer.metrics(stepper.sum_over_ranks(measured)?))
     }
 }
 
@@ -362,7 +370,7 @@ impl<'a> Report<'a> {
     }
 
     fn validated(&mut self, epoch: u64, metrics: Metrics) {
-        self.validation = Some(metrics);
+        self.validation = Some(metrics.clone());
         if self.rank == 0 {
             self.link.send(ToAm::Validated { epoch, metrics });
         }

@@ -496,7 +496,7 @@ fn a_stranger_slot_is_sent_away() {
 #[test]
 fn the_status_tells_progress_and_time_left() {
     let mut bench = Bench::training();
-    let metrics = Metrics { records: 1000, loss: 0.5, top1: Some(0.9), top5: None };
+    let metrics = Metrics { records: 1000, loss: 0.5, top1: Some(0.9), ..Metrics::default() };
     let progress = Progress {
         epoch: 1,
         step: 10,

@@ -156,9 +156,10 @@ pub const KEYS: &[Key] = &[
     key("input.csv.delimiter", Kind::Text, Some("\",\""), "csv: one character between fields."),
     key(
         "input.csv.label",
-        Kind::Text,
+        Kind::Texts,
         Some("\"0\""),
-        "csv: column of the target, by name (needs the header) or by index from 0; empty: records have none.",
+        "csv: column of the target, by name (needs the header) or by index from 0; a list where records have several \
+         targets; empty: records have none.",
     ),
     key(
         "input.csv.features",
@@ -213,6 +214,13 @@ pub const KEYS: &[Key] = &[
     key("validation.labels", Kind::Text, None, "idx: label files of the validation data."),
     key("validation.files", Kind::Text, None, "csv, raw: files of the validation data."),
     key("validation.every_epochs", Kind::Count(1), Some("1"), "Epochs between two validations."),
+    key(
+        "validation.metrics",
+        Kind::Texts,
+        Some("[]"),
+        "What validations and evaluate measure besides the loss and, for classes, top1 and top5: names with their \
+         parameters, such as \"f1\", \"top3\", \"roc_auc(positive = 2)\", \"hr@10(group = 100)\". The list is below.",
+    ),
     key("output.path", Kind::Text, None, "Folder for the trained model. Flag: --output."),
     key("output.overwrite", Kind::Bool, Some("false"), "Replace an existing folder. Flag: --overwrite."),
     key(

@@ -86,8 +86,8 @@ pub enum InputFormat {
         header: bool,
         /// Field separator.
         delimiter: u8,
-        /// Column of the target: a name (needs `header`) or an index from 0.
-        label: String,
+        /// Columns of the targets, names (which need `header`) or indices from 0; empty: records have none.
+        label: Vec<String>,
         /// Columns of the features, names or indices; empty: all but the label.
         features: Vec<String>,
         /// Shape of a record, channels last, when features are not a flat vector.
@@ -139,6 +139,9 @@ pub struct ValidationSpec {
     pub input: InputSpec,
     /// Epochs between measurements.
     pub every_epochs: u64,
+    /// What is measured besides the loss.
+    #[serde(default)]
+    pub metrics: Vec<Component>,
 }
 
 /// A model: its layers, and the name it was asked for by.

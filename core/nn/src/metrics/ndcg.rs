@@ -1,4 +1,4 @@
-//! Normalised discounted cumulative gain of one chosen item: `log 2 / log (rank + 2)` for ranks from 0 below `k`,
+//! Normalised discounted cumulative gain of one chosen item: `1 / log₂ (rank + 2)` for ranks from 0 below `k`,
 //! 0 beyond, the mean over groups; see [`super::ranking`].
 
 use super::{Metric, Scored, ranking};
@@ -12,5 +12,5 @@ pub(crate) const DOC: &str = "discounted gain of the rank of each group's record
 pub(crate) const PARAMS: &[ParamDoc] = ranking::PARAMS;
 
 pub(crate) fn build(reader: &mut ParamReader<'_>, scored: &Scored<'_>) -> Result<Box<dyn Metric>, Misfit> {
-    ranking::build("ndcg", reader, scored, |rank| 2f64.ln() / (rank as f64 + 2.0).ln())
+    ranking::build("ndcg", reader, scored, |rank| 1.0 / libm::log2(rank as f64 + 2.0))
 }

@@ -50,12 +50,12 @@ impl Metric for Perplexity {
         if count[0] == 0 {
             return Err("no record counts".into());
         }
-        Ok((exact_sum::value(sum) / count[0] as f64).exp())
+        Ok(libm::exp(exact_sum::value(sum) / count[0] as f64))
     }
 }
 
-/// `log Σ exp(x)`.
+/// `log Σ exp(x)`, with the same bits on every CPU.
 pub(super) fn log_sum_exp(x: impl Iterator<Item = f64> + Clone) -> f64 {
     let max = x.clone().fold(f64::NEG_INFINITY, f64::max);
-    x.map(|x| (x - max).exp()).sum::<f64>().ln() + max
+    libm::log(x.map(|x| libm::exp(x - max)).sum()) + max
 }
