@@ -153,8 +153,8 @@ mod tests {
     fn decode(codec: BinaryCodec, bytes: Vec<u8>, labels: Vec<u8>, count: u32) -> (Vec<f32>, Targets) {
         let schema = RecordSchema { shape: vec![codec.values], target: TargetKind::Class, targets: 1 };
         let values = codec.values;
-        let labels = LabelRule { classes: Some(300), ignored: None };
-        let decoder = Decoder::new(Codec::Binary(codec), schema, &Normalisation::default(), labels).unwrap();
+        let rule = LabelRule { classes: Some(300), ignored: None };
+        let decoder = Decoder::new(Codec::Binary(codec), schema, &Normalisation::default(), rule).unwrap();
         let data = decoder.prepare(bytes.into(), labels.into(), count).unwrap();
         let mut out = vec![0.0; values * count as usize];
         let mut targets = Targets::new(TargetKind::Class);
