@@ -5,9 +5,9 @@ usage: torch_learning.py NAME ... [--seeds 1,2] [--threads 2] [--epochs N] [--da
   NAME         an entry of learning.json beside this file; the jobs in conf/ have the same settings
   --data       folder with mnist (scripts/fetch-mnist) and what scripts/prepare-data makes (default: data)
 
-Every document has the metrics after each epoch (`history`) and after the last: `accuracy`; `mse`; `hr10` and `ndcg10`, of
-the first line of each hundred of the test among all of them, equal scores ranked above it; `auc`; `perplexity`, which is
-e to the mean loss of a word. All are of the test records.
+Every document has the metrics of the test records after each epoch (`history`) and after the last: `accuracy`; `mse`;
+`hr10` and `ndcg10`, of the first line of each hundred among all of them, equal scores ranked above it; `auc`;
+`perplexity`, which is e to the mean loss of a word.
 """
 
 import argparse
@@ -43,7 +43,8 @@ def mnist(folder, prefix):
 
 
 def digits(folder):
-    return [((images - MNIST_MEAN) / MNIST_STD, labels) for images, labels in (mnist(folder, "train"), mnist(folder, "t10k"))]
+    parts = mnist(folder, "train"), mnist(folder, "t10k")
+    return [((images - MNIST_MEAN) / MNIST_STD, labels) for images, labels in parts]
 
 
 def pictures(folder):

@@ -335,7 +335,8 @@ class InceptionC(nn.Module):
     def __init__(self, before, inner):
         super().__init__()
         self.branch1x1 = Conv(before, 192, 1)
-        self.branch7x7_1, self.branch7x7_2, self.branch7x7_3 = Conv(before, inner, 1), row7(inner, inner), column7(inner, 192)
+        self.branch7x7_1, self.branch7x7_2 = Conv(before, inner, 1), row7(inner, inner)
+        self.branch7x7_3 = column7(inner, 192)
         self.branch7x7dbl_1, self.branch7x7dbl_2 = Conv(before, inner, 1), column7(inner, inner)
         self.branch7x7dbl_3, self.branch7x7dbl_4 = row7(inner, inner), column7(inner, inner)
         self.branch7x7dbl_5 = row7(inner, 192)
@@ -431,20 +432,24 @@ class InceptionV3(nn.Module):
 
 def separable(before, channels, stride):
     """Depthwise, then pointwise."""
+    depthwise = nn.Conv2d(before, before, 3, stride, padding=1, groups=before, bias=False)
     return nn.Sequential(
-        nn.Conv2d(before, before, 3, stride, padding=1, groups=before, bias=False), nn.BatchNorm2d(before), nn.ReLU(True),
-        nn.Conv2d(before, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(True),
+        depthwise, nn.BatchNorm2d(before), nn.ReLU(inplace=True),
+        nn.Conv2d(before, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
     )  # fmt: skip
 
 
 class MobileNetV1(nn.Module):
     """For 3 x 224 x 224."""
 
+    # Channels, stride.
+    BLOCKS = (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)
+
     def __init__(self, classes=1000):
         super().__init__()
         first = nn.Sequential(nn.Conv2d(3, 32, 3, 2, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True))
         blocks, before = [first], 32
-        for channels, stride in [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]:
+        for channels, stride in self.BLOCKS:
             blocks.append(separable(before, channels, stride))
             before = channels
         self.features = nn.Sequential(*blocks)
@@ -507,7 +512,8 @@ class NeuMF(nn.Module):
     def __init__(self, users=138_493, items=26_744, mf=64, layers=(256, 256, 128, 64), sparse=False):
         super().__init__()
         half = layers[0] // 2
-        self.mf_user_embed, self.mf_item_embed = nn.Embedding(users, mf, sparse=sparse), nn.Embedding(items, mf, sparse=sparse)
+        self.mf_user_embed = nn.Embedding(users, mf, sparse=sparse)
+        self.mf_item_embed = nn.Embedding(items, mf, sparse=sparse)
         self.mlp_user_embed = nn.Embedding(users, half, sparse=sparse)
         self.mlp_item_embed = nn.Embedding(items, half, sparse=sparse)
         self.mlp = nn.ModuleList([nn.Linear(a, b) for a, b in zip(layers[:-1], layers[1:], strict=True)])
@@ -605,7 +611,9 @@ class TransformerText(nn.Module):
     Embeddings begin normal with standard deviation 0.02. Without `masked`, padding is a word like others.
     """
 
-    def __init__(self, vocabulary=20_000, steps=128, width=256, layers=4, heads=8, inner=1024, classes=2, dropout=0.1, masked=True):
+    def __init__(
+        self, vocabulary=20_000, steps=128, width=256, layers=4, heads=8, inner=1024, classes=2, dropout=0.1, masked=True
+    ):
         super().__init__()
         self.masked = masked
         self.embedding, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(steps, width)

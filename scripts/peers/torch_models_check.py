@@ -17,7 +17,8 @@ RECORDS = 2
 TOLERANCE = 1e-9
 # Models and the side of their images; torchvision has both heads and its own start values only when asked.
 SIDES = {
-    "vgg16": 224, "vgg19": 224, "resnet18": 224, "resnet50": 224, "googlenet": 224, "inception_v3": 299, "mobilenet_v2": 224,
+    "vgg16": 224, "vgg19": 224, "resnet18": 224, "resnet50": 224, "googlenet": 224, "inception_v3": 299,
+    "mobilenet_v2": 224,
 }  # fmt: skip
 ASKED = {name: {"aux_logits": True, "init_weights": False} for name in ("googlenet", "inception_v3")}
 

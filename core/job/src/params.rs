@@ -338,6 +338,41 @@ impl ParamReader<'_> {
         })
     }
 
+    /// A component inside of this one, a table with a `type`; required. Its own parameters are for who builds it.
+    pub fn component(&mut self, name: &'static str) -> Option<Component> {
+        let path = format!("{}.{name}", self.component.path);
+        let setting = self.find(name);
+        if let Some(Setting { value: Value::Table(entries), origin }) = &setting
+            && let Some(Value::Text(kind)) = entries.get("type")
+        {
+            let mut component = Component { origin: origin.clone(), ..Component::new(path, kind.as_str()) };
+            for (name, value) in entries.iter().filter(|(name, _)| *name != "type") {
+                let setting = Setting { value: value.clone(), origin: origin.clone() };
+                component.params.0.insert(name.clone(), setting);
+            }
+            return Some(component);
+        }
+        let expected = format!("expected a {name}, such as {{ type = \"...\" }}");
+        self.problem(
+            name,
+            match setting {
+                Some(setting) => format!("{expected}, found {}", setting.value),
+                None => expected,
+            },
+        );
+        None
+    }
+
+    /// The parameters among `names` that were written, to be handed on as they are.
+    pub fn given(&mut self, names: impl Iterator<Item = &'static str>) -> Params {
+        Params(names.filter_map(|name| Some((name.to_string(), self.find(name)?))).collect())
+    }
+
+    /// Where mistakes go, for those of components inside of this one.
+    pub fn problems(&mut self) -> &mut Problems {
+        self.problems
+    }
+
     /// Ends the reading: parameters nobody asked for are mistakes.
     pub fn finish(self) {
         for (name, setting) in &self.component.params.0 {

@@ -68,7 +68,7 @@ impl Assembly {
             whole: Vec::new(),
         };
         let components = components(registry, spec, problems);
-        let scope = Scope { prefix: String::new(), input: 0, depth: 0 };
+        let scope = Scope { prefix: String::new(), inputs: vec![0], depth: 0 };
         let last = assembly.list(registry, &components, &scope, problems);
         assembly.finish(last, spec, problems);
         assembly
@@ -87,7 +87,7 @@ impl Assembly {
         scope: &Scope,
         problems: &mut Problems,
     ) -> usize {
-        let mut before = scope.input;
+        let mut before = scope.inputs[0];
         for (index, component) in components.iter().enumerate() {
             let mut component = component.clone();
             let common = self.common(&mut component, (index, before), scope, problems);
@@ -109,10 +109,8 @@ impl Assembly {
         scope: &Scope,
         problems: &mut Problems,
     ) -> usize {
-        let (one, depth) = (common.inputs.first().copied().unwrap_or(scope.input), scope.depth + 1);
-        let mistake = if common.inputs.len() > 1 {
-            Some("a model inside of a model reads one input".to_string())
-        } else if depth > MAX_DEPTH {
+        let depth = scope.depth + 1;
+        let mistake = if depth > MAX_DEPTH {
             Some(format!("more than {MAX_DEPTH} models inside of each other"))
         } else if common.share.is_some() {
             Some("weights are shared layer by layer; \"share\" does not go with a whole model".to_string())
@@ -125,7 +123,14 @@ impl Assembly {
         }
         let mut layers = registry.list_layers(component, problems).unwrap_or_default();
         place(&mut layers, component);
-        let inner = Scope { prefix: format!("{}.", common.name), input: one, depth };
+        if let Some(name) = (1..common.inputs.len()).map(input_name).find(|name| !names(&layers, name)) {
+            let count = common.inputs.len();
+            let message =
+                format!("{count} inputs are given, but nothing in \"{}\" reads \"{name}\"", component.name);
+            problems.add(&component.origin, component.path.clone(), message);
+            return self.unknown(common.name, component);
+        }
+        let inner = Scope { prefix: format!("{}.", common.name), inputs: common.inputs, depth };
         let last = self.list(registry, &layers, &inner, problems);
         self.names.insert(common.name, last);
         last
@@ -361,8 +366,9 @@ impl Assembly {
             let Value::Text(name) = value else {
                 return Err(format!("expected names of layers in quotes, found {value}"));
             };
-            if name == INPUT {
-                return Ok(scope.input);
+            let input = (0..scope.inputs.len()).find(|i| *name == input_name(*i));
+            if let Some(input) = input {
+                return Ok(scope.inputs[input]);
             }
             self.names.get(&format!("{}{name}", scope.prefix)).copied().ok_or_else(|| {
                 let known = self.names.keys().filter_map(|known| known.strip_prefix(&scope.prefix));
@@ -405,8 +411,23 @@ impl Assembly {
 /// Where names are looked up: inside of a model that is a part of another they have its name in front.
 struct Scope {
     prefix: String,
-    input: usize,
+    /// What [`input_name`] calls the values that the model reads.
+    inputs: Vec<usize>,
     depth: usize,
+}
+
+/// What the inputs of a model are called inside: "input", "input2", "input3"...
+fn input_name(index: usize) -> String {
+    if index == 0 { INPUT.to_string() } else { format!("{INPUT}{}", index + 1) }
+}
+
+/// Whether a layer names `input` as one that it reads.
+fn names(layers: &[Component], input: &str) -> bool {
+    let is = |value: &Value| matches!(value, Value::Text(name) if name == input);
+    layers.iter().filter_map(|layer| layer.params.0.get("inputs")).any(|setting| match &setting.value {
+        Value::List(items) => items.iter().any(is),
+        one => is(one),
+    })
 }
 
 /// The layers that `spec` lists or that its model's name stands for, each with a path.

@@ -1,8 +1,10 @@
 //! For the tests: what PyTorch computed (`tests/golden/`), and differences as a second oracle.
 
 mod layers;
+mod models;
 
 pub(crate) use layers::{check_layer, check_layer_gradient, single_layer};
+pub(crate) use models::check_model;
 
 use crate::batch::{BatchMetrics, TargetKind, Targets, ignored_class};
 use crate::kernels::Isa;
@@ -98,6 +100,8 @@ struct Case {
     /// Whether the second parameter array starts at 0.
     zeros: bool,
     arrays: Vec<(String, Vec<f64>)>,
+    /// PyTorch's names of a model's parameters, in the order that they were made in.
+    parameters: Vec<String>,
 }
 
 impl Case {
@@ -190,6 +194,7 @@ fn cases(name: &str) -> Vec<Case> {
             },
             zeros: case["zeros"].as_bool().unwrap_or(false),
             arrays: arrays.collect(),
+            parameters: serde_json::from_value(case["parameters"].clone()).unwrap_or_default(),
         }
     });
     cases.collect()

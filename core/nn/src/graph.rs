@@ -3,9 +3,12 @@
 //! Values are numbered: 0 is the input record, `i + 1` the output of node `i`. Nodes stand in an order in which
 //! they can run: a node reads only values before its own. The rewrites here leave what the graph computes as it is.
 
+use crate::kernels::conv::Choice;
 use crate::layer::Layer;
+use crate::layers::conv2d::Conv2d;
 use crate::layers::relayout::Relayout;
 use crate::shape::{Layout, Shape};
+use std::any::Any;
 use std::ops::Range;
 
 /// Most values that a layer can join.
@@ -39,6 +42,16 @@ impl Graph {
         let (reader, node) = readers.next()?;
         let once = node.inputs.iter().filter(|input| **input == value).count() == 1;
         (once && readers.next().is_none() && !self.outputs.contains(&value)).then_some(reader)
+    }
+
+    /// Lets convolutions use Winograd's algorithm or not.
+    pub(crate) fn choose_winograd(&mut self, winograd: bool) {
+        for node in &mut self.nodes {
+            let layer: &mut dyn Any = &mut *node.layer;
+            if let Some(conv) = layer.downcast_mut::<Conv2d>() {
+                conv.choose(Choice { winograd });
+            }
+        }
     }
 
     /// Takes nodes out: where `gone[i]` is a value, node `i` is left out and its output read from there.

@@ -42,7 +42,7 @@ mod workspace;
 
 pub use batch::{BatchMetrics, BatchView, TargetKind, Targets, ignored_class};
 pub use execute::{Observer, Phase};
-pub use kernels::{Isa, conv, peak_flops};
+pub use kernels::{Isa, Prepacked, conv, peak_flops};
 pub use layer::{
     Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterKind, ParameterSpec, Sharded,
     WeightsShard, Wide,

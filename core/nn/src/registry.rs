@@ -45,8 +45,9 @@ pub const LAYER_PARAMS: &[ParamDoc] = &[
     ),
 ];
 
-/// Builds a layer from its parameters for the shapes of its inputs.
-pub type BuildLayer = dyn Fn(&mut ParamReader<'_>, &[Shape]) -> Result<Box<dyn Layer>, Misfit> + Send + Sync;
+/// Builds a layer from its parameters for the shapes of its inputs; other layers of the registry may be inside.
+pub type BuildLayer =
+    dyn Fn(&Registry, &mut ParamReader<'_>, &[Shape]) -> Result<Box<dyn Layer>, Misfit> + Send + Sync;
 /// Builds a loss from its parameters for the model's output shape.
 pub type BuildLoss = dyn Fn(&mut ParamReader<'_>, &Shape) -> Result<Box<dyn Loss>, Misfit> + Send + Sync;
 /// Builds an optimizer from its parameters.
@@ -190,6 +191,7 @@ impl Registry {
         r.layer("group_norm", layers::group_norm::build).describe(layers::group_norm::DOC, layers::group_norm::PARAMS);
         r.layer("local_response_norm", layers::local_response_norm::build).describe(layers::local_response_norm::DOC, layers::local_response_norm::PARAMS);
         r.layer("within_channel_lrn", layers::within_channel_lrn::build).describe(layers::within_channel_lrn::DOC, layers::within_channel_lrn::PARAMS);
+        r.layer("equal", layers::equal::build).describe(layers::equal::DOC, layers::equal::PARAMS);
         r.join("add", layers::add::build).describe(layers::add::DOC, &[]);
         r.join("multiply", layers::multiply::build).describe(layers::multiply::DOC, &[]);
         r.join("subtract", layers::subtract::build).describe(layers::subtract::DOC, &[]);
@@ -228,6 +230,9 @@ impl Registry {
         r.join("gru", layers::gru::build).describe(layers::gru::DOC, layers::gru::PARAMS);
         r.join("rnn", layers::rnn::build).describe(layers::rnn::DOC, layers::rnn::PARAMS);
         r.join("multi_head_attention", layers::attention::build).describe(layers::attention::DOC, layers::attention::PARAMS);
+        r.layer("positional_encoding", layers::positional_encoding::build).describe(layers::positional_encoding::DOC, layers::positional_encoding::PARAMS);
+        r.join("pool_sequence", layers::pool_sequence::build).describe(layers::pool_sequence::DOC, layers::pool_sequence::PARAMS);
+        r.wrapper("time_distributed", layers::time_distributed::build).describe(layers::time_distributed::DOC, layers::time_distributed::PARAMS);
         r.loss("cross_entropy", losses::cross_entropy::build).describe(losses::cross_entropy::DOC, losses::cross_entropy::PARAMS);
         r.loss("nll", losses::nll::build).describe(losses::nll::DOC, losses::nll::PARAMS);
         r.loss("mse", losses::mse::build).describe(losses::mse::DOC, losses::mse::PARAMS);
@@ -279,7 +284,10 @@ impl Registry {
         r.model("text_cnn", models::text::build_cnn).describe(models::text::DOC_CNN, models::text::PARAMS_CNN).made_for(&[200]);
         r.model("lstm_text", models::text::build_lstm).describe(models::text::DOC_LSTM, models::text::PARAMS_RECURRENT).made_for(&[200]);
         r.model("gru_text", models::text::build_gru).describe(models::text::DOC_GRU, models::text::PARAMS_RECURRENT).made_for(&[200]);
+        r.model("transformer_text", models::text::build_transformer).describe(models::text::DOC_TRANSFORMER, models::text::PARAMS_TRANSFORMER).made_for(&[128]);
         r.model("word_lm", models::text::build_lm).describe(models::text::DOC_LM, models::text::PARAMS_LM).made_for(&[35]);
+        r.model("transformer_encoder_layer", models::transformer_encoder_layer::build).describe(models::transformer_encoder_layer::DOC, models::transformer_encoder_layer::PARAMS);
+        r.model("transformer_encoder", models::transformer_encoder::build).describe(models::transformer_encoder::DOC, models::transformer_encoder::PARAMS);
         r.model("mlp", models::mlp::build).describe(models::mlp::DOC, models::mlp::PARAMS);
         r.metric("top", metrics::top::build).describe(metrics::top::DOC, metrics::top::PARAMS);
         r.metric("accuracy", metrics::accuracy::build).describe(metrics::accuracy::DOC, metrics::accuracy::PARAMS);
@@ -317,6 +325,18 @@ impl Registry {
         &mut self,
         name: &str,
         build: impl Fn(&mut ParamReader<'_>, &[Shape]) -> Result<Box<dyn Layer>, Misfit> + Send + Sync + 'static,
+    ) -> &mut Entry<BuildLayer> {
+        self.wrapper(name, move |_, reader, inputs| build(reader, inputs))
+    }
+
+    /// Registers a layer that has others inside, which `build` finds in the registry.
+    pub fn wrapper(
+        &mut self,
+        name: &str,
+        build: impl Fn(&Registry, &mut ParamReader<'_>, &[Shape]) -> Result<Box<dyn Layer>, Misfit>
+        + Send
+        + Sync
+        + 'static,
     ) -> &mut Entry<BuildLayer> {
         let entry = self.layers.add(name, Box::new(build));
         entry.params.extend_from_slice(LAYER_PARAMS);
@@ -412,7 +432,7 @@ impl Registry {
     ) -> Option<Result<Box<dyn Layer>, Misfit>> {
         let build = self.layers.find(component, problems)?;
         let mut reader = component.reader(problems);
-        let built = build(&mut reader, inputs);
+        let built = build(self, &mut reader, inputs);
         reader.finish();
         Some(built)
     }

@@ -26,6 +26,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+pub use gemm::Prepacked;
 pub use isa::Isa;
 pub(crate) use isa::Kernel;
 pub use peak::peak_flops;

@@ -11,7 +11,7 @@ use super::activation::Activation;
 use super::conv_planar::Planar;
 use super::conv_whole::Whole;
 use super::window::Window;
-use crate::kernels::conv::ConvSize;
+use crate::kernels::conv::{Choice, ConvSize};
 use crate::kernels::elementwise::Function;
 use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Wide};
 use crate::registry::ParamDoc;
@@ -34,6 +34,9 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
 
 /// With fewer filters a group than this, vectors along filters would idle.
 const FEW_FILTERS: usize = 16;
+
+/// Until somebody says otherwise.
+const WINOGRAD: Choice = Choice { winograd: true };
 
 /// Weights of a filter: what is larger is a typing mistake.
 pub(super) const MAX_FILTER: usize = 1 << 24;
@@ -113,10 +116,10 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
         let message = format!("a filter of {} × {} × {}", kernel[0], kernel[1], conv.group_inputs());
         return Err(Misfit(format!("{message} has more than {MAX_FILTER} weights")));
     }
-    let kernel = if conv.group_outputs() < FEW_FILTERS {
+    let kernel = if conv.group_outputs() < FEW_FILTERS && !conv.size().depthwise() {
         Kernel::Planar(Planar::new(conv)?)
     } else {
-        Kernel::Whole(Whole::new(&conv))
+        Kernel::Whole(Whole::new(&conv, WINOGRAD))
     };
     let weight = vec![filters, conv.group_inputs(), conv.window.kernel[0], conv.window.kernel[1]];
     Ok(Box::new(Conv2d { conv, shape, weight, kernel }))
@@ -139,7 +142,16 @@ pub(crate) struct Conv2d {
 impl Conv2d {
     /// A convolution of all records at once whose output and weights the user knows by other shapes.
     pub(super) fn whole(conv: Conv, shape: Shape, weight: Vec<usize>) -> Self {
-        Conv2d { conv, shape, weight, kernel: Kernel::Whole(Whole::new(&conv)) }
+        Conv2d { conv, shape, weight, kernel: Kernel::Whole(Whole::new(&conv, WINOGRAD)) }
+    }
+
+    /// Plans its passes anew, with or without Winograd's algorithm.
+    pub(crate) fn choose(&mut self, choice: Choice) {
+        if let Kernel::Whole(whole) = &mut self.kernel {
+            let rectify = whole.rectify;
+            *whole = Whole::new(&self.conv, choice);
+            whole.rectify = rectify;
+        }
     }
 
     /// Takes in an activation that follows; `false` when it can not.

@@ -11,7 +11,7 @@ use super::conv2d::{Conv, MAX_FILTER};
 use super::window::Window;
 use crate::arena::{ALIGN, Shared};
 use crate::kernels::conv::{
-    self, BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, ForwardArgs,
+    self, BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Choice, ForwardArgs,
 };
 use crate::kernels::elementwise::{add_row, sum_rows};
 use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Wide};
@@ -140,9 +140,11 @@ pub(super) struct ConvTranspose {
 
 impl ConvTranspose {
     pub(super) fn new(conv: Conv, bias: bool, shape: Shape, weight: Vec<usize>) -> Self {
-        let size = conv.size();
-        let (data, forward) = (BackwardData::plan(&size), conv::Forward::plan(&size));
-        ConvTranspose { conv, data, forward, gradient: BackwardWeights::plan(&size), bias, shape, weight }
+        // Seldom 3 × 3 with stride 1.
+        let (size, choice) = (conv.size(), Choice { winograd: false });
+        let (data, forward) = (BackwardData::plan(&size, choice), conv::Forward::plan(&size, choice));
+        let gradient = BackwardWeights::plan(&size, choice);
+        ConvTranspose { conv, data, forward, gradient, bias, shape, weight }
     }
 }
 
@@ -191,7 +193,7 @@ impl Wide for ConvTranspose {
     fn forward(&self, team: &mut Team, pass: Forward<'_>) {
         let (weights, bias) = pass.params.split_at(self.conv.weights());
         let (packed, scratch) = pass.scratch.split_at_mut(self.data.packed().next_multiple_of(ALIGN));
-        self.data.pack(team, weights, packed);
+        self.data.pack(team, pass.context.isa, weights, packed);
         let args = BackwardDataArgs {
             records: pass.records,
             dy: pass.x,
@@ -227,7 +229,7 @@ impl Wide for ConvTranspose {
         self.gradient.run(team, isa, args, pass.scratch);
         if let Some(dx) = pass.dx {
             let (packed, scratch) = pass.scratch.split_at_mut(self.forward.packed().next_multiple_of(ALIGN));
-            self.forward.pack(team, &pass.params[..self.conv.weights()], packed);
+            self.forward.pack(team, isa, &pass.params[..self.conv.weights()], packed);
             let args = ForwardArgs {
                 records,
                 x: dy,

@@ -5,7 +5,7 @@
 use super::conv2d::Conv;
 use crate::arena::{ALIGN, Shared};
 use crate::kernels::conv::{
-    BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Forward, ForwardArgs,
+    BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Choice, Forward, ForwardArgs,
 };
 use crate::kernels::elementwise::{Function, derive_in_place};
 use crate::layer;
@@ -26,15 +26,15 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    pub(super) fn new(conv: &Conv) -> Self {
+    pub(super) fn new(conv: &Conv, choice: Choice) -> Self {
         let size = conv.size();
         Whole {
             weights: conv.weights(),
             bias: conv.bias,
             rectify: false,
-            forward: Forward::plan(&size),
-            data: BackwardData::plan(&size),
-            gradient: BackwardWeights::plan(&size),
+            forward: Forward::plan(&size, choice),
+            data: BackwardData::plan(&size, choice),
+            gradient: BackwardWeights::plan(&size, choice),
         }
     }
 }
@@ -50,7 +50,7 @@ impl layer::Wide for Whole {
     fn forward(&self, team: &mut Team, pass: layer::Forward<'_>) {
         let (weights, bias) = pass.params.split_at(self.weights);
         let (packed, scratch) = pass.scratch.split_at_mut(self.forward.packed().next_multiple_of(ALIGN));
-        self.forward.pack(team, weights, packed);
+        self.forward.pack(team, pass.context.isa, weights, packed);
         let args = ForwardArgs {
             records: pass.records,
             x: pass.x,
@@ -81,7 +81,7 @@ impl layer::Wide for Whole {
         self.gradient.run(team, isa, args, pass.scratch);
         if let Some(dx) = pass.dx {
             let (packed, scratch) = pass.scratch.split_at_mut(self.data.packed().next_multiple_of(ALIGN));
-            self.data.pack(team, &pass.params[..self.weights], packed);
+            self.data.pack(team, isa, &pass.params[..self.weights], packed);
             self.data.run(
                 team,
                 isa,

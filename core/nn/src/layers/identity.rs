@@ -33,6 +33,10 @@ impl Layer for Same {
         true
     }
 
+    fn copies(&self) -> Option<std::ops::Range<usize>> {
+        Some(0..self.output.elements())
+    }
+
     fn needs(&self) -> Needs {
         Needs { input: false, output: false }
     }

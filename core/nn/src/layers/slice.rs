@@ -61,6 +61,10 @@ impl Layer for Slice {
         &self.output
     }
 
+    fn copies(&self) -> Option<Range<usize>> {
+        (self.along.outer == 1).then(|| self.run().1)
+    }
+
     fn needs(&self) -> Needs {
         Needs { input: false, output: false }
     }

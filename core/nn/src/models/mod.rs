@@ -10,6 +10,8 @@ mod net;
 pub(crate) mod neumf;
 pub(crate) mod resnet;
 pub(crate) mod text;
+pub(crate) mod transformer_encoder;
+pub(crate) mod transformer_encoder_layer;
 pub(crate) mod vgg;
 pub(crate) mod wide_deep;
 
@@ -28,7 +30,7 @@ fn count(value: usize) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use crate::golden::{json, noise};
+    use crate::golden::{component, json, noise};
     use crate::{BatchView, Model, Registry, Shape, Targets, Team, Workspace};
     use ringspin_job::{Component, ModelSpec};
     use std::sync::Arc;
@@ -36,8 +38,12 @@ mod tests {
     fn build(name: &str, shape: &[usize], classes: Option<usize>) -> Model {
         let model = Component::new("model", name);
         let model = classes.into_iter().fold(model, |model, classes| model.with("classes", classes));
+        built(name, model, shape, if name == "neumf" { "mse" } else { "cross_entropy" })
+    }
+
+    fn built(name: &str, model: Component, shape: &[usize], loss: &str) -> Model {
         let spec = ModelSpec { model, layers: Vec::new() };
-        let loss = Component::new("loss", "cross_entropy");
+        let loss = Component::new("loss", loss);
         let built = Model::build(&Registry::standard(), &spec, &Shape::new(shape).unwrap(), &loss);
         built.unwrap_or_else(|problems| panic!("{name}: {problems}"))
     }
@@ -70,11 +76,25 @@ mod tests {
         let number = |key: &str| golden[key].as_u64().unwrap() as usize;
         let (classes, records) = (number("classes"), number("records"));
         for (name, answer) in golden["answers"].as_object().unwrap() {
-            let shape: Vec<usize> = serde_json::from_value(answer["shape"].clone()).unwrap();
-            let model = Arc::new(build(name, &shape, Some(classes)));
-            let (params, inputs) = (weights(&model), noise(1, records * shape.iter().product::<usize>()));
+            let list = |key: &str| serde_json::from_value::<Vec<usize>>(answer[key].clone());
+            let (model, inputs) = match list("limits") {
+                Ok(limits) => {
+                    let params = component(name, &answer["params"]);
+                    let inputs =
+                        noise(1, records * limits.len()).into_iter().enumerate().map(|(i, number)| {
+                            ((f64::from(number) + 1.0) / 2.0 * limits[i % limits.len()] as f64).floor() as f32
+                        });
+                    (built(name, params, &[limits.len()], "mse"), inputs.collect())
+                }
+                Err(_) => {
+                    let shape = list("shape").unwrap();
+                    (build(name, &shape, Some(classes)), noise(1, records * shape.iter().product::<usize>()))
+                }
+            };
+            let params = weights(&model);
+            let model = Arc::new(model);
             let batch = BatchView { inputs: &inputs, targets: Targets::None, count: records };
-            let mut outputs = vec![f32::NAN; records * classes];
+            let mut outputs = vec![f32::NAN; records * model.output().elements()];
             let mut workspace = Workspace::for_inference(model, Team::new(2).unwrap(), records);
             workspace.forward(&batch, &params, Some(&mut outputs));
             let expected: Vec<f64> = serde_json::from_value(answer["outputs"].clone()).unwrap();

@@ -15,6 +15,8 @@ pub(crate) const DOC_LSTM: &str = "text classifier that reads with an LSTM";
 /// One line for the documentation.
 pub(crate) const DOC_GRU: &str = "text classifier that reads with a GRU";
 /// One line for the documentation.
+pub(crate) const DOC_TRANSFORMER: &str = "text classifier with learned positions and a Transformer encoder";
+/// One line for the documentation.
 pub(crate) const DOC_LM: &str =
     "language model of words: layers of LSTM that say the next word at every step";
 
@@ -33,6 +35,18 @@ pub(crate) const PARAMS_RECURRENT: &[ParamDoc] = &[
     ParamDoc::new("width", "128", "numbers of a word's embedding"),
     ParamDoc::new("hidden", "128", "numbers of a state"),
     ParamDoc::new("classes", "2", "outputs"),
+];
+/// Parameters of the Transformer.
+pub(crate) const PARAMS_TRANSFORMER: &[ParamDoc] = &[
+    ParamDoc::new("vocabulary", "20000", "words: the numbers of a record are below"),
+    ParamDoc::new("steps", "128", "words of a record"),
+    ParamDoc::new("width", "256", "numbers of a word's embedding"),
+    ParamDoc::new("layers", "4", "encoder layers"),
+    ParamDoc::new("heads", "8", "heads of each layer's attention"),
+    ParamDoc::new("inner", "1024", "numbers between each layer's two linear layers"),
+    ParamDoc::new("classes", "2", "outputs"),
+    ParamDoc::new("dropout", "0.1", "share dropped in the encoder in training"),
+    ParamDoc::new("masked", "true", "whether the word 0 is padding, which nobody looks at"),
 ];
 /// Parameters of the language model.
 pub(crate) const PARAMS_LM: &[ParamDoc] = &[
@@ -81,6 +95,42 @@ fn recurrent(reader: &mut ParamReader<'_>, kind: &str) -> Vec<Component> {
     let mut net = Net::default();
     let x = words(&mut net, "embedding", [vocabulary, width], &[]);
     let x = net.named(kind, kind, &[&x], &[("hidden_size", hidden.into()), ("output", Value::from("last"))]);
+    net.linear("fc", &x, classes);
+    net.layers()
+}
+
+pub(crate) fn build_transformer(reader: &mut ParamReader<'_>) -> Vec<Component> {
+    let vocabulary = reader.count("vocabulary", 1, Some(20_000));
+    let steps = reader.count("steps", 1, Some(128));
+    let width = reader.count("width", 1, Some(256));
+    let encoder = [
+        ("num_layers", reader.count("layers", 1, Some(4)).into()),
+        ("d_model", width.into()),
+        ("nhead", reader.count("heads", 1, Some(8)).into()),
+        ("dim_feedforward", reader.count("inner", 1, Some(1024)).into()),
+    ];
+    let classes = reader.count("classes", 2, Some(2));
+    let dropout = reader.number("dropout", 0.0..=1.0, Some(0.1));
+    let masked = reader.flag("masked", true);
+    let mut net = Net::default();
+    let start = ("init", Value::from("normal:0.02"));
+    // A record of another length than `steps` is a mistake that the slice finds.
+    let words_of = [("dim", 0usize.into()), ("start", 0usize.into()), ("end", steps.into())];
+    let tokens = net.named("tokens", "slice", &["input"], &words_of);
+    let sizes = [("num_embeddings", vocabulary.into()), ("embedding_dim", width.into()), start];
+    let x = net.named("embedding", "embedding", &[&tokens], &sizes);
+    let learned = [("kind", Value::from("learned")), ("std", Value::from(0.02))];
+    let x = net.named("positions", "positional_encoding", &[&x], &learned);
+    let common = [&encoder[..], &[("dropout", dropout.into()), ("padding_mask", masked.into())]].concat();
+    let mode = [("mode", Value::from("mean")), ("masked", masked.into())];
+    let x = if masked {
+        let padding = net.after(&tokens, "equal", &[]);
+        let x = net.named("encoder", "transformer_encoder", &[&x, &padding], &common);
+        net.named("mean", "pool_sequence", &[&x, &padding], &mode)
+    } else {
+        let x = net.named("encoder", "transformer_encoder", &[&x], &common);
+        net.named("mean", "pool_sequence", &[&x], &mode)
+    };
     net.linear("fc", &x, classes);
     net.layers()
 }

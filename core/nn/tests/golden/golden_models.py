@@ -9,8 +9,20 @@ CLASSES, RECORDS = 10, 2
 # Shape of a record, channels last; smaller than published where the model takes any size.
 IMAGES = {
     "vgg16": (64, 64, 3), "vgg19": (32, 48, 3), "resnet18": (64, 96, 3), "resnet50": (64, 64, 3), "resnet20": (32, 32, 3),
-    "inception_v1": (224, 224, 3), "googlenet": (96, 64, 3), "inception_v3": (107, 91, 3), "mobilenet_v1": (64, 64, 3),
+    "inception_v1": (224, 224, 3), "googlenet": (96, 64, 3), "inception_v3": (107, 123, 3), "mobilenet_v1": (64, 64, 3),
     "mobilenet_v2": (64, 96, 3), "lenet5": (28, 28, 1),
+}
+
+
+# Models of words and ids: what a record is, and what the model is built with on both sides.
+IDS = {
+    "neumf": ([50, 30], {"users": 50, "items": 30, "mf": 8, "layers": [16, 8, 4]}),
+    "wide_deep": ([9, 7, 5, 11], {"columns": [9, 7, 5, 11], "deep": 3, "width": 4, "hidden": [8, 6]}),
+    "text_cnn": ([40] * 12, {"vocabulary": 40, "width": 8, "channels": 6, "classes": 3}),
+    "lstm_text": ([40] * 12, {"vocabulary": 40, "width": 8, "hidden": 10, "classes": 3}),
+    "gru_text": ([40] * 12, {"vocabulary": 40, "width": 8, "hidden": 10, "classes": 3}),
+    "transformer_text": ([12] * 9, {"vocabulary": 12, "steps": 9, "width": 8, "layers": 2, "heads": 2, "inner": 16, "classes": 3}),
+    "word_lm": ([25] * 7, {"vocabulary": 25, "width": 8, "hidden": 8, "layers": 2}),
 }
 
 
@@ -38,6 +50,14 @@ def models(out, noise):
         with torch.no_grad():
             y = model.double()(x.double())
         answers[name] = {"shape": shape, "outputs": y.reshape(-1).tolist()}
+    for name, (limits, params) in IDS.items():
+        model = torch_models.MODELS[name](**params).eval()
+        weights(model, noise)
+        numbers = (noise(1, RECORDS * len(limits)).astype(np.float64) + 1) / 2
+        x = torch.from_numpy(np.floor(numbers.reshape(RECORDS, -1) * limits).astype(np.int64))
+        with torch.no_grad():
+            y = model.double()(*x.T) if name == "neumf" else model.double()(x)
+        answers[name] = {"limits": limits, "params": params, "outputs": y.reshape(-1).tolist()}
     published = {name: count for name, count in torch_models.PARAMETERS.items()}
     document = {"classes": CLASSES, "records": RECORDS, "answers": answers, "parameters": published}
     (out / "models.json").write_text(json.dumps(document, indent=1) + "\n")

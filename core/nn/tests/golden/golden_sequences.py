@@ -171,5 +171,100 @@ def attentions():
         (4, [[2, 4], [3, 4], [3, 4], [3]], ["noise"] * 3 + ["flags"], {"num_heads": 2})])
 
 
+class Positions(nn.Module):
+    def __init__(self, steps, features, kind="sinusoidal", std=1):
+        super().__init__()
+        if kind == "learned":
+            self.weight = nn.Parameter(torch.zeros(steps, features))
+        else:
+            t, i = torch.arange(steps)[:, None].double(), torch.arange(features).double()
+            angle = t / 10000 ** ((i - i % 2) / features)
+            self.register_buffer("weight", torch.where(i % 2 == 0, angle.sin(), angle.cos()))
+
+    def forward(self, x):
+        return x + self.weight
+
+
+def pooled(shapes, p):
+    def one(x):
+        if len(x) == 0:
+            return torch.zeros(shapes[0][1])
+        return {"last": x[-1], "first": x[0], "mean": x.mean(0), "max": x.amax(0)}[p.get("mode", "last")]
+
+    def call(x, lengths=None):
+        return torch.stack([one(r if lengths is None else r[:int(lengths[i, 0])]) for i, r in enumerate(x)])
+    return nn.Module(), call
+
+
+def distributed(shapes, p):
+    p, (steps, *rest) = dict(p["layer"]), shapes[0]
+    kind = p.pop("type")
+    if kind == "conv2d":
+        module = nn.Conv2d(rest[-1], p.pop("out_channels"), p.pop("kernel_size"), **p)
+        inner = lambda x: module(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    else:
+        module = linear(rest, p) if kind == "linear" else nn.Tanh()
+        inner = module
+    return module, lambda x: inner(x.flatten(0, 1)).unflatten(0, (-1, steps))
+
+
+def steps():
+    x = ["noise"]
+    write("positional_encoding", alone(lambda s, p: Positions(*s, **p)), [
+        (2, [[5, 6]], x, {}), (1, [[1, 1]], x, {}), (3, [[130, 3]], x, {}), (2, [[4, 17]], x, {"kind": "learned"})])
+    shapes = [(2, [[5, 3]]), (1, [[1, 1]])]
+    modes = ["last", "first", "mean", "max"]
+    write("pool_sequence", pooled, [(n, s, ["spaced"], {"mode": m}) for m in modes for n, s in shapes] +
+          [(5, [[6, 3], [1]], ["spaced", "ids"], {"mode": m}) for m in modes])
+    write("time_distributed", distributed, [
+        (2, [[3, 5]], x, {"layer": {"type": "linear", "out_features": 4}}),
+        (1, [[1, 1]], x, {"layer": {"type": "tanh"}}),
+        (2, [[2, 110]], x, {"layer": {"type": "linear", "out_features": 80}}),
+        (2, [[2, 5, 6, 2]], x, {"layer": {"type": "conv2d", "out_channels": 3, "kernel_size": 3}}),
+        (2, [[3, 4, 5, 16]], x, {"layer": {"type": "conv2d", "out_channels": 2, "kernel_size": 2, "padding": 1}})])
+
+
+def model_case(module, call, records, shape):
+    """Outputs, and the gradients of the mean squared error."""
+    x = torch.from_numpy(noise(1, records * math.prod(shape)).reshape(records, *shape)).double()
+    module = module.double()
+    for i, (_, p) in enumerate(module.named_parameters()):
+        p.data = torch.from_numpy(noise(10 + i, p.numel()).reshape(p.shape)).double()
+    y = call(x)
+    nn.functional.mse_loss(y, torch.from_numpy(noise(3, y.numel()).reshape(y.shape)).double()).backward()
+    out = {"y": y} | {"d" + name: p.grad for name, p in module.named_parameters()}
+    return {k: np.ascontiguousarray(v.detach().numpy().astype(np.float32)) for k, v in out.items()}
+
+
+def write_model(name, build, cases):
+    arrays, described = {}, []
+    for i, (records, shape, params) in enumerate(cases):
+        module, call = build(params)
+        arrays |= {f"{i}.{k}": v for k, v in model_case(module, call, records, shape).items()}
+        names = [name for name, _ in module.named_parameters()]
+        described.append({"records": records, "shape": shape, "params": params, "parameters": names})
+    save_file(arrays, OUT / f"{name}.safetensors", metadata={"cases": json.dumps(described)})
+
+
+def encoder(p):
+    p = dict(p)
+    causal, layers, norm = p.pop("causal", False), p.pop("num_layers", None), p.pop("norm", False)
+    module, eps = nn.TransformerEncoderLayer(batch_first=True, **p), p.get("layer_norm_eps", 1e-5)
+    if layers:
+        last = nn.LayerNorm(p["d_model"], eps=eps, bias=p.get("bias", True)) if norm else None
+        module = nn.TransformerEncoder(module, layers, norm=last, enable_nested_tensor=False)
+    mask = lambda x: ~torch.ones(x.shape[1], x.shape[1], dtype=bool).tril() if causal else None
+    return module, lambda x: module(x, mask(x))
+
+
+def transformers():
+    small = {"d_model": 8, "nhead": 2, "dim_feedforward": 12, "dropout": 0.}
+    write_model("transformer_encoder_layer", encoder, [
+        (2, [5, 8], small), (3, [4, 8], small | {"norm_first": True, "bias": False, "layer_norm_eps": 1e-3}),
+        (1, [1, 4], small | {"d_model": 4, "nhead": 1}), (2, [6, 8], small | {"causal": True, "norm_first": True})])
+    write_model("transformer_encoder", encoder, [
+        (2, [5, 8], small | {"num_layers": 2, "norm": True}), (2, [3, 8], small | {"num_layers": 3, "causal": True})])
+
+
 def write_all():
-    tables(), rows(), recurrents(), attentions()
+    tables(), rows(), recurrents(), attentions(), steps(), transformers()

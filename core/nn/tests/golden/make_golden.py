@@ -106,6 +106,15 @@ def batch_norm(shape, p):
     return (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[-1], **p)
 
 
+class Equal(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        return (x == self.value).to(x.dtype) + 0 * x
+
+
 def pool(kind):
     return lambda shape, p: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in p.items()})
 
@@ -155,6 +164,7 @@ def layers():
     write_layer("batch_norm2d", batch_norm, [
         (5, [3], {}), (2, [5, 4, 17], {}), (3, [2, 7, 64], {"eps": 1e-3, "momentum": .3}), (4, [33], {"affine": False}),
         (2, [3, 3, 5], {"track_running_stats": False}), (2, [1, 1, 1], {}), (3, [9, 8, 130], {})])
+    write_layer("equal", lambda s, p: Equal(p.get("value", 0)), [(2, [7], {}), (1, [3, 4], {"value": 3})], ids)
     joined = [(1, [[3]] * 2, {}), (2, [[3, 5, 4]] * 3, {}), (3, [[17]], {}), (2, [[1, 1, 9]] * 2, {})]
     write_join("add", lambda p, *xs: sum(xs), joined)
     write_join("multiply", lambda p, *xs: math.prod(xs), joined)

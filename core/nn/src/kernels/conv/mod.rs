@@ -5,6 +5,8 @@
 //! | [`correlation`] | of any size, stride, padding, dilation and groups: direct | forward, backward-data |
 //! | [`pointwise`] | of one pixel: a matrix product on the image as it lies | forward, backward-data |
 //! | [`gradient`] | any: outer products, direct | backward-weights |
+//! | [`depthwise`] | one a channel | all |
+//! | [`winograd`] | 3 × 3, stride 1: a quarter of the multiplications | all |
 //!
 //! Each pass is planned once for its sizes ([`Forward`], [`BackwardData`], [`BackwardWeights`]), says how much scratch
 //! it needs, and cuts its work into tasks that depend on sizes only. No sum is divided between tasks: **the bits of a
@@ -13,6 +15,7 @@
 //! Refuses to: allocate in a pass, choose threads, know layers.
 
 mod correlation;
+mod depthwise;
 mod gather;
 mod gradient;
 mod pointwise;
@@ -20,17 +23,20 @@ mod size;
 mod statistics;
 #[cfg(test)]
 mod tests;
-mod tile;
+pub(in crate::kernels) mod tile;
 mod weights;
+mod winograd;
 
 use super::Isa;
 use crate::team::Team;
 use correlation::{Correlation, Job};
+use depthwise::{Depthwise, DepthwiseGradient};
 pub use gather::Prologue;
 use gradient::{Gradient, GradientJob};
 use pointwise::Pointwise;
 pub use size::ConvSize;
 use std::marker::PhantomData;
+use winograd::{Winograd, WinogradGradient};
 
 /// What a result begins with.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +119,29 @@ pub struct BackwardData {
 #[derive(Debug)]
 pub struct BackwardWeights {
     size: ConvSize,
-    how: Gradient,
+    how: Summing,
+}
+
+/// Which algorithms may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Whether 3 × 3 filters with stride 1 may go through F(4×4, 3×3), which is faster and rounds more coarsely.
+    pub winograd: bool,
+}
+
+impl Choice {
+    /// Whether F(4×4, 3×3) is allowed, possible and faster.
+    fn winograd(self, size: &ConvSize) -> bool {
+        self.winograd && winograd::applies(size) && winograd::pays(size)
+    }
+}
+
+/// How backward-weights is done.
+#[derive(Debug)]
+enum Summing {
+    Direct(Gradient),
+    Winograd(WinogradGradient),
+    Depthwise(DepthwiseGradient),
 }
 
 /// How forward and backward-data are done.
@@ -121,6 +149,8 @@ pub struct BackwardWeights {
 enum Correlating {
     Direct(Correlation),
     Pointwise(Pointwise),
+    Winograd(Winograd),
+    Depthwise(Depthwise),
 }
 
 impl Correlating {
@@ -128,13 +158,17 @@ impl Correlating {
         match self {
             Correlating::Direct(direct) => direct.packed(),
             Correlating::Pointwise(pointwise) => pointwise.packed(),
+            Correlating::Winograd(winograd) => winograd.packed(),
+            Correlating::Depthwise(depthwise) => depthwise.packed(),
         }
     }
 
-    fn pack(&self, team: &mut Team, weights: &[f32], packed: &mut [f32]) {
+    fn pack(&self, team: &mut Team, isa: Isa, weights: &[f32], packed: &mut [f32]) {
         match self {
             Correlating::Direct(direct) => direct.pack(team, weights, packed),
             Correlating::Pointwise(pointwise) => pointwise.pack(team, weights, packed),
+            Correlating::Winograd(winograd) => winograd.pack(team, isa, weights, packed),
+            Correlating::Depthwise(depthwise) => depthwise.pack(weights, packed),
         }
     }
 
@@ -142,6 +176,8 @@ impl Correlating {
         match self {
             Correlating::Direct(direct) => direct.scratch(records, threads),
             Correlating::Pointwise(pointwise) => pointwise.scratch(records, threads),
+            Correlating::Winograd(winograd) => winograd.scratch(records, threads),
+            Correlating::Depthwise(_) => 0,
         }
     }
 
@@ -149,6 +185,8 @@ impl Correlating {
         match self {
             Correlating::Direct(direct) => direct.parts(records),
             Correlating::Pointwise(pointwise) => pointwise.parts(records),
+            Correlating::Winograd(winograd) => winograd.parts(records),
+            Correlating::Depthwise(depthwise) => depthwise.parts(records),
         }
     }
 
@@ -156,14 +194,20 @@ impl Correlating {
         match self {
             Correlating::Direct(direct) => direct.run(team, isa, job, scratch),
             Correlating::Pointwise(pointwise) => pointwise.run(team, isa, job, scratch),
+            Correlating::Winograd(winograd) => winograd.run(team, isa, job, scratch),
+            Correlating::Depthwise(depthwise) => depthwise.run(team, isa, job),
         }
     }
 }
 
 impl Forward {
     /// Plans the pass.
-    pub fn plan(size: &ConvSize) -> Forward {
-        let how = if size.pointwise() {
+    pub fn plan(size: &ConvSize, choice: Choice) -> Forward {
+        let how = if choice.winograd(size) {
+            Correlating::Winograd(Winograd::forward(size))
+        } else if size.depthwise() {
+            Correlating::Depthwise(Depthwise::forward(size))
+        } else if size.pointwise() {
             Correlating::Pointwise(Pointwise::forward(size))
         } else {
             Correlating::Direct(Correlation::forward(size))
@@ -177,9 +221,9 @@ impl Forward {
     }
 
     /// Packs weights, `[K, C / groups, kh, kw]`.
-    pub fn pack(&self, team: &mut Team, weights: &[f32], packed: &mut [f32]) {
+    pub fn pack(&self, team: &mut Team, isa: Isa, weights: &[f32], packed: &mut [f32]) {
         assert_eq!(weights.len(), self.size.weights_len(), "weights are [K, C / groups, kh, kw]");
-        self.how.pack(team, weights, &mut packed[..self.how.packed()]);
+        self.how.pack(team, isa, weights, &mut packed[..self.how.packed()]);
     }
 
     /// Numbers of scratch for at most `records` images on `threads` threads.
@@ -222,8 +266,12 @@ impl Forward {
 
 impl BackwardData {
     /// Plans the pass.
-    pub fn plan(size: &ConvSize) -> BackwardData {
-        let how = if size.pointwise() && size.stride == [1; 2] {
+    pub fn plan(size: &ConvSize, choice: Choice) -> BackwardData {
+        let how = if choice.winograd(size) {
+            Correlating::Winograd(Winograd::backward(size))
+        } else if size.depthwise() {
+            Correlating::Depthwise(Depthwise::backward(size))
+        } else if size.pointwise() && size.stride == [1; 2] {
             Correlating::Pointwise(Pointwise::backward(size))
         } else {
             Correlating::Direct(Correlation::backward(size))
@@ -237,9 +285,9 @@ impl BackwardData {
     }
 
     /// Packs weights, `[K, C / groups, kh, kw]`.
-    pub fn pack(&self, team: &mut Team, weights: &[f32], packed: &mut [f32]) {
+    pub fn pack(&self, team: &mut Team, isa: Isa, weights: &[f32], packed: &mut [f32]) {
         assert_eq!(weights.len(), self.size.weights_len(), "weights are [K, C / groups, kh, kw]");
-        self.how.pack(team, weights, &mut packed[..self.how.packed()]);
+        self.how.pack(team, isa, weights, &mut packed[..self.how.packed()]);
     }
 
     /// Numbers of scratch for at most `records` images on `threads` threads.
@@ -272,13 +320,28 @@ impl BackwardData {
 
 impl BackwardWeights {
     /// Plans the pass.
-    pub fn plan(size: &ConvSize) -> BackwardWeights {
-        BackwardWeights { size: *size, how: Gradient::new(size) }
+    pub fn plan(size: &ConvSize, choice: Choice) -> BackwardWeights {
+        let how = if choice.winograd(size) {
+            Summing::Winograd(WinogradGradient::new(size))
+        } else if size.depthwise() {
+            Summing::Depthwise(DepthwiseGradient::new(size))
+        } else {
+            Summing::Direct(Gradient::new(size))
+        };
+        BackwardWeights { size: *size, how }
+    }
+
+    fn scratch_of(&self, records: usize) -> usize {
+        match &self.how {
+            Summing::Direct(direct) => direct.scratch(records),
+            Summing::Winograd(winograd) => winograd.scratch(records),
+            Summing::Depthwise(depthwise) => depthwise.scratch(),
+        }
     }
 
     /// Numbers of scratch for at most `records` images on `threads` threads.
     pub fn scratch(&self, records: usize, _threads: usize) -> usize {
-        (1..=records).map(|records| self.how.scratch(records)).max().unwrap_or(0)
+        (1..=records).map(|records| self.scratch_of(records)).max().unwrap_or(0)
     }
 
     /// Computes the gradients of weights and bias.
@@ -299,7 +362,11 @@ impl BackwardWeights {
             dbias: args.dbias,
             add: args.add,
         };
-        self.how.run(team, isa, job, scratch);
+        match &self.how {
+            Summing::Direct(direct) => direct.run(team, isa, job, scratch),
+            Summing::Winograd(winograd) => winograd.run(team, isa, job, scratch),
+            Summing::Depthwise(depthwise) => depthwise.run(team, isa, job, scratch),
+        }
     }
 }
 

@@ -57,6 +57,11 @@ impl ConvSize {
         2 * self.weights_len() as u64 * (self.output[0] * self.output[1]) as u64
     }
 
+    /// Whether every group is one channel of x and one of y.
+    pub fn depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.input[2] && self.groups == self.output[2]
+    }
+
     pub(super) fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }

@@ -16,6 +16,7 @@ struct Case {
     bias: bool,
     relu: bool,
     prologue: bool,
+    winograd: bool,
 }
 
 /// Calls `visit(x, w, y)` with the places of every product of the convolution.
@@ -81,10 +82,13 @@ impl Case {
 /// What a pass writes starts with this where it adds.
 const THERE: f32 = 0.5;
 
-fn close(what: &str, got: &[f32], expected: &[f64], scale: &[f64]) -> Result<(), TestCaseError> {
+/// Whether `got` is `expected` but for rounding of terms whose magnitudes add up to `scale`: relative to each number's
+/// own, but where a transform mixes the terms of neighbours (`mixed`) to the largest.
+fn close(what: &str, got: &[f32], expected: &[f64], scale: &[f64], mixed: bool) -> Result<(), TestCaseError> {
+    let largest = if mixed { scale.iter().copied().fold(0.0, f64::max) } else { 0.0 };
     for (i, (got, (expected, scale))) in got.iter().zip(expected.iter().zip(scale)).enumerate() {
         let off = (f64::from(*got) - expected).abs();
-        prop_assert!(off <= 2e-5 * (1.0 + scale), "{} {}: {} {}", what, i, got, expected);
+        prop_assert!(off <= 2e-5 * (1.0 + scale.max(largest)), "{} {}: {} {}", what, i, got, expected);
     }
     Ok(())
 }
@@ -111,9 +115,9 @@ fn check_forward(case: &Case) -> Result<(), TestCaseError> {
     let (k, seen) = (size.output[2], case.seen(&data));
     let y_len = records * size.output_len();
     let y = everywhere("forward", |team, isa| {
-        let pass = Forward::plan(size);
+        let pass = Forward::plan(size, Choice { winograd: case.winograd });
         let mut packed = vec![f32::NAN; pass.packed()];
-        pass.pack(team, &data.weights, &mut packed);
+        pass.pack(team, isa, &data.weights, &mut packed);
         let mut scratch = vec![f32::NAN; pass.scratch(records, team.threads())];
         let mut y = vec![if case.add { THERE } else { f32::NAN }; y_len];
         let mut sums = vec![f32::NAN; 2 * k];
@@ -151,7 +155,7 @@ fn check_forward(case: &Case) -> Result<(), TestCaseError> {
     if case.relu {
         expected.iter_mut().for_each(|y| *y = y.max(0.0));
     }
-    close("y", &y[..y_len], &expected, &scale)?;
+    close("y", &y[..y_len], &expected, &scale, case.winograd)?;
     let mut sums = vec![0.0; 2 * k];
     let mut sums_scale = vec![0.0; 2 * k];
     for (i, y) in y[..y_len].iter().map(|y| f64::from(*y)).enumerate() {
@@ -160,16 +164,16 @@ fn check_forward(case: &Case) -> Result<(), TestCaseError> {
             sums_scale[at] += value.abs();
         }
     }
-    close("sums", &y[y_len..], &sums, &sums_scale)
+    close("sums", &y[y_len..], &sums, &sums_scale, false)
 }
 
 fn check_backward_data(case: &Case) -> Result<(), TestCaseError> {
     let (size, records, data) = (&case.size, case.records, case.data());
     let x_len = records * size.input_len();
     let dx = everywhere("backward-data", |team, isa| {
-        let pass = BackwardData::plan(size);
+        let pass = BackwardData::plan(size, Choice { winograd: case.winograd });
         let mut packed = vec![f32::NAN; pass.packed()];
-        pass.pack(team, &data.weights, &mut packed);
+        pass.pack(team, isa, &data.weights, &mut packed);
         let mut scratch = vec![f32::NAN; pass.scratch(records, team.threads())];
         let mut dx = vec![if case.add { THERE } else { f32::NAN }; x_len];
         let args = BackwardDataArgs { records, dy: &data.dy, weights: &packed, dx: &mut dx, add: case.add };
@@ -183,7 +187,7 @@ fn check_backward_data(case: &Case) -> Result<(), TestCaseError> {
         expected[x] += product;
         scale[x] += product.abs();
     });
-    close("dx", &dx, &expected, &scale)
+    close("dx", &dx, &expected, &scale, case.winograd)
 }
 
 fn check_backward_weights(case: &Case) -> Result<(), TestCaseError> {
@@ -191,7 +195,7 @@ fn check_backward_weights(case: &Case) -> Result<(), TestCaseError> {
     let (k, seen, len) = (size.output[2], case.seen(&data), size.weights_len());
     let begin = if case.add { THERE } else { f32::NAN };
     let got = everywhere("backward-weights", |team, isa| {
-        let pass = BackwardWeights::plan(size);
+        let pass = BackwardWeights::plan(size, Choice { winograd: case.winograd });
         let mut scratch = vec![f32::NAN; pass.scratch(records, team.threads())];
         let (mut dweights, mut dbias) = (vec![begin; len], vec![begin; k]);
         let args = BackwardWeightsArgs {
@@ -220,7 +224,7 @@ fn check_backward_weights(case: &Case) -> Result<(), TestCaseError> {
         expected[len + i % k] += f64::from(*dy);
         scale[len + i % k] += f64::from(dy.abs());
     }
-    close("dweights", &got, &expected, &scale)
+    close("dweights", &got, &expected, &scale, case.winograd)
 }
 
 /// Sizes on both sides of the borders of vectors, panels, tiles and blocks.
@@ -247,7 +251,7 @@ fn cases() -> impl Strategy<Value = Case> {
             groups,
         };
         let (add, bias, relu, prologue) = flags;
-        Some(Case { size, records, add, bias, relu, prologue })
+        Some(Case { size, records, add, bias, relu, prologue, winograd: false })
     })
 }
 
@@ -258,6 +262,32 @@ fn pointwise_cases() -> impl Strategy<Value = Case> {
         case.size.output = [pixels(0), pixels(1), case.size.output[2]];
         (case.size.kernel, case.size.padding, case.size.dilation) = ([1; 2], [0; 2], [1; 2]);
         Some(case)
+    })
+}
+
+/// The same for a filter a channel.
+fn depthwise_cases() -> impl Strategy<Value = Case> {
+    cases().prop_map(|mut case| {
+        let channels = (case.size.input[2] / case.size.groups).max(2);
+        (case.size.input[2], case.size.output[2], case.size.groups) = (channels, channels, channels);
+        case
+    })
+}
+
+/// The same for 3 × 3 with stride 1, by F(4×4, 3×3).
+fn winograd_cases() -> impl Strategy<Value = Case> {
+    cases().prop_filter_map("the window fits", |mut case| {
+        let padding = case.size.padding.map(|padding| padding.min(2));
+        let channels = [case.size.input[2], case.size.output[2]].map(|all| all / case.size.groups);
+        let pixels =
+            |axis: usize| (case.size.input[axis] + 2 * padding[axis]).checked_sub(2).filter(|size| *size > 0);
+        let output = [pixels(0)?, pixels(1)?, channels[1]];
+        let [h, w, _] = case.size.input;
+        let (input, ones) = ([h, w, channels[0]], [1; 2]);
+        let (kernel, stride, dilation) = ([3; 2], ones, ones);
+        case.size = ConvSize { input, output, kernel, stride, padding, dilation, groups: 1 };
+        case.winograd = true;
+        Some(case).filter(|case| Choice { winograd: true }.winograd(&case.size))
     })
 }
 
@@ -281,6 +311,20 @@ proptest! {
 
     #[test]
     fn filters_of_one_pixel_are_right_and_the_same_everywhere(case in pointwise_cases()) {
+        check_forward(&case)?;
+        check_backward_data(&case)?;
+        check_backward_weights(&case)?;
+    }
+
+    #[test]
+    fn depthwise_is_right_and_the_same_everywhere(case in depthwise_cases()) {
+        check_forward(&case)?;
+        check_backward_data(&case)?;
+        check_backward_weights(&case)?;
+    }
+
+    #[test]
+    fn winograd_is_right_and_the_same_everywhere(case in winograd_cases()) {
         check_forward(&case)?;
         check_backward_data(&case)?;
         check_backward_weights(&case)?;

@@ -13,7 +13,7 @@ use super::super::lanes::{LANES, Lanes};
 use super::super::{Isa, Kernel};
 
 /// Output channels of a panel of weights.
-pub(super) const PANEL: usize = 2 * LANES;
+pub(in crate::kernels) const PANEL: usize = 2 * LANES;
 /// Rows of the highest tile.
 const TALLEST: usize = 14;
 
@@ -28,12 +28,12 @@ const fn widest<V: Lanes>() -> usize {
 }
 
 /// Numbers from one step of the inner dimension to the next in a panel of `columns` (at most [`PANEL`]).
-pub(super) const fn panel_width(columns: usize) -> usize {
+pub(in crate::kernels) const fn panel_width(columns: usize) -> usize {
     if columns > LANES { PANEL } else { LANES }
 }
 
 /// `count` rows or columns cut into parts of nearly the same size, none above `most`: first and size of each.
-pub(super) fn even_parts(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(in crate::kernels) fn even_parts(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let parts = count.div_ceil(most);
     let begin = move |part: usize| part * count / parts.max(1);
     (0..parts).map(move |part| (begin(part), begin(part + 1) - begin(part)))
@@ -41,7 +41,7 @@ pub(super) fn even_parts(count: usize, most: usize) -> impl Iterator<Item = (usi
 
 /// What a sum begins with.
 #[derive(Clone, Copy)]
-pub(super) enum Start {
+pub(in crate::kernels) enum Start {
     /// Nothing.
     Zero,
     /// What is in memory: the sum goes on, or is added to it.
@@ -53,36 +53,36 @@ pub(super) enum Start {
 /// Lines of rows × columns of sums over some segments of the inner dimension:
 /// `c[line][row][j] = start + Σ_segment Σ_l a[line][row][segment + l] · b[segment][l][j]`.
 #[derive(Clone, Copy)]
-pub(super) struct RowBand<'a> {
-    pub(super) lines: usize,
+pub(in crate::kernels) struct RowBand<'a> {
+    pub(in crate::kernels) lines: usize,
     /// Rows of a line.
-    pub(super) rows: usize,
+    pub(in crate::kernels) rows: usize,
     /// The first row of the first line; how many numbers further the next row and the next line lie.
-    pub(super) a: *const f32,
-    pub(super) a_row: usize,
-    pub(super) a_line: usize,
+    pub(in crate::kernels) a: *const f32,
+    pub(in crate::kernels) a_row: usize,
+    pub(in crate::kernels) a_line: usize,
     /// Where the segments of a row begin, counted from the row.
-    pub(super) segments: &'a [u32],
+    pub(in crate::kernels) segments: &'a [u32],
     /// Steps of every segment.
-    pub(super) length: usize,
+    pub(in crate::kernels) length: usize,
     /// The panel: `panel_width(columns)` numbers a step, segment after segment.
-    pub(super) b: *const f32,
+    pub(in crate::kernels) b: *const f32,
     /// At most [`PANEL`].
-    pub(super) columns: usize,
+    pub(in crate::kernels) columns: usize,
     /// Where the sums go, as `a`.
-    pub(super) c: *mut f32,
-    pub(super) c_row: usize,
-    pub(super) c_line: usize,
-    pub(super) start: Start,
+    pub(in crate::kernels) c: *mut f32,
+    pub(in crate::kernels) c_row: usize,
+    pub(in crate::kernels) c_line: usize,
+    pub(in crate::kernels) start: Start,
     /// Whether negative results become 0.
-    pub(super) relu: bool,
+    pub(in crate::kernels) relu: bool,
 }
 
 impl RowBand<'_> {
     /// # Safety
     /// Every row has `length` numbers at every segment, the panel has all its steps, a bias has `columns` numbers, and
     /// there is room for `columns` sums of every row that nobody else uses.
-    pub(super) unsafe fn run(self, isa: Isa) {
+    pub(in crate::kernels) unsafe fn run(self, isa: Isa) {
         isa.run(self);
     }
 }
@@ -193,7 +193,7 @@ impl RowTile<'_> {
                 let first = self.a.add(*segment as usize);
                 // Three rows share a pointer, so that all rows can be addressed without running out of registers.
                 let mut rows: [*const f32; 5] =
-                    std::array::from_fn(|i| hidden(first.wrapping_add(3 * i * self.a_stride)));
+                    std::array::from_fn(|i| first.wrapping_add(hidden(3 * i * self.a_stride)));
                 for _ in 0..self.length {
                     let panel: [V; W] = std::array::from_fn(|v| V::load(b.add(v * LANES)));
                     for (three, row) in sums.chunks_mut(3).zip(rows) {
@@ -257,33 +257,33 @@ impl RowTile<'_> {
 /// Sums of outer products: `c[i][j] += Σ a[image][run][pixel][i] · b[image][run][pixel][j]` over
 /// images, runs and pixels in this order.
 #[derive(Clone, Copy)]
-pub(super) struct OuterBand {
+pub(in crate::kernels) struct OuterBand {
     /// Images, runs of each, and pixels of each run.
-    pub(super) images: usize,
-    pub(super) runs: usize,
-    pub(super) pixels: usize,
+    pub(in crate::kernels) images: usize,
+    pub(in crate::kernels) runs: usize,
+    pub(in crate::kernels) pixels: usize,
     /// Rows of sums.
-    pub(super) rows: usize,
+    pub(in crate::kernels) rows: usize,
     /// The numbers that are broadcast: those of the rows lie next to each other, pixels, runs and images so far
     /// apart.
-    pub(super) a: *const f32,
-    pub(super) a_pixel: usize,
-    pub(super) a_run: usize,
-    pub(super) a_image: usize,
+    pub(in crate::kernels) a: *const f32,
+    pub(in crate::kernels) a_pixel: usize,
+    pub(in crate::kernels) a_run: usize,
+    pub(in crate::kernels) a_image: usize,
     /// The vectors, one or two a pixel.
-    pub(super) b: *const f32,
-    pub(super) b_pixel: usize,
-    pub(super) b_run: usize,
-    pub(super) b_image: usize,
-    pub(super) vectors: usize,
+    pub(in crate::kernels) b: *const f32,
+    pub(in crate::kernels) b_pixel: usize,
+    pub(in crate::kernels) b_run: usize,
+    pub(in crate::kernels) b_image: usize,
+    pub(in crate::kernels) vectors: usize,
     /// The sums, rows `vectors · LANES` numbers apart.
-    pub(super) c: *mut f32,
+    pub(in crate::kernels) c: *mut f32,
 }
 
 impl OuterBand {
     /// # Safety
     /// Every pixel has `rows` numbers of a and `vectors` vectors of b; the sums are nobody else's.
-    pub(super) unsafe fn run(self, isa: Isa) {
+    pub(in crate::kernels) unsafe fn run(self, isa: Isa) {
         isa.run(self);
     }
 }
@@ -405,19 +405,19 @@ impl OuterTile<'_> {
     }
 }
 
-/// The same pointer, of which the compiler no longer knows where it comes from: it would otherwise give every row
-/// of a tile a pointer of its own, more than there are registers.
+/// The same number, of which the compiler no longer knows where it comes from: it would otherwise give every row of a
+/// tile a pointer of its own, more than there are registers.
 #[inline(always)]
-fn hidden(pointer: *const f32) -> *const f32 {
+fn hidden(number: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
     {
-        let mut pointer = pointer;
-        // SAFETY: no instruction at all; the pointer stays what it is.
+        let mut number = number;
+        // SAFETY: no instruction at all; the number stays what it is.
         unsafe {
-            std::arch::asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack, preserves_flags))
+            std::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags))
         };
-        pointer
+        number
     }
     #[cfg(not(target_arch = "x86_64"))]
-    pointer
+    number
 }

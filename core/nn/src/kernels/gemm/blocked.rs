@@ -16,11 +16,11 @@ use super::pack::{Source, pack};
 use std::mem::MaybeUninit;
 
 /// Steps of the inner dimension for which a tile stays in registers.
-pub(super) const DEPTH: usize = 256;
+const DEPTH: usize = 256;
 /// Columns of b that are packed at a time: with [`DEPTH`] a quarter of a 1 MiB second-level cache.
 const COLUMNS: usize = 256;
 /// Rows of a that are packed at a time.
-pub(super) const ROWS: usize = 96;
+const ROWS: usize = 96;
 /// The same for small products, which touch less of the stack.
 const FEW_COLUMNS: usize = 64;
 const FEW_ROWS: usize = 24;
@@ -62,7 +62,7 @@ impl Kernel for Product<'_> {
 
 /// Room for packed numbers, on the stack: products are computed on many threads and may not allocate.
 #[repr(C, align(64))]
-pub(super) struct Packed<const N: usize> {
+struct Packed<const N: usize> {
     numbers: [MaybeUninit<f32>; N],
     /// [`pack`] stores whole vectors.
     end: [MaybeUninit<f32>; LANES],
@@ -70,11 +70,11 @@ pub(super) struct Packed<const N: usize> {
 
 impl<const N: usize> Packed<N> {
     #[inline(always)]
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Packed { numbers: [MaybeUninit::uninit(); N], end: [MaybeUninit::uninit(); LANES] }
     }
 
-    pub(super) fn start(&mut self) -> *mut f32 {
+    fn start(&mut self) -> *mut f32 {
         std::ptr::from_mut(self).cast()
     }
 }
@@ -85,7 +85,7 @@ const fn tallest<V: Lanes>() -> usize {
 }
 
 /// Columns of a strip of b.
-pub(super) const fn widest<V: Lanes>() -> usize {
+const fn widest<V: Lanes>() -> usize {
     if V::WIDE { 2 * LANES } else { LANES }
 }
 
@@ -119,12 +119,11 @@ impl Product<'_> {
                             pack::<V>(a.at(i + first, l), height, depth, a_to.add(first * depth), height);
                         }
                         for strip in (0..columns).step_by(width) {
-                            let (width, step) = (width.min(columns - strip), width);
+                            let width = width.min(columns - strip);
                             for (first, height) in strips.each() {
                                 let c = self.c.as_mut_ptr().add((i + first) * self.stride + j + strip);
                                 let (a, b) = (a_to.add(first * depth), b_to.add(strip * depth));
-                                let stride = self.stride;
-                                let tile = Tile { depth, a, b, step, c, stride, columns: width, add };
+                                let tile = Tile { depth, a, b, c, stride: self.stride, columns: width, add };
                                 tile.run::<V>(height);
                             }
                         }
@@ -137,43 +136,42 @@ impl Product<'_> {
 
 /// Rows cut into strips of nearly the same height.
 #[derive(Clone, Copy)]
-pub(super) struct Strips {
+struct Strips {
     rows: usize,
     count: usize,
 }
 
 impl Strips {
-    pub(super) fn of<V: Lanes>(rows: usize) -> Strips {
+    fn of<V: Lanes>(rows: usize) -> Strips {
         Strips { rows, count: rows.div_ceil(tallest::<V>()) }
     }
 
     /// First row and height of each.
-    pub(super) fn each(self) -> impl Iterator<Item = (usize, usize)> {
+    fn each(self) -> impl Iterator<Item = (usize, usize)> {
         let begin = move |strip: usize| strip * self.rows / self.count;
         (0..self.count).map(move |strip| (begin(strip), begin(strip + 1) - begin(strip)))
     }
 }
 
 /// A tile of c.
-pub(super) struct Tile {
-    pub(super) depth: usize,
+struct Tile {
+    depth: usize,
     /// `[depth][height]`
-    pub(super) a: *const f32,
-    /// `[depth][step]`, of which the first [`widest`] count.
-    pub(super) b: *const f32,
-    pub(super) step: usize,
-    pub(super) c: *mut f32,
-    pub(super) stride: usize,
-    pub(super) columns: usize,
+    a: *const f32,
+    /// `[depth][widest]`
+    b: *const f32,
+    c: *mut f32,
+    stride: usize,
+    columns: usize,
     /// Whether to add to what is there.
-    pub(super) add: bool,
+    add: bool,
 }
 
 impl Tile {
     /// # Safety
     /// `a` and `b` are packed, `c` has `height × columns` numbers, rows `stride` apart.
     #[inline(always)]
-    pub(super) unsafe fn run<V: Lanes>(&self, height: usize) {
+    unsafe fn run<V: Lanes>(&self, height: usize) {
         // SAFETY: the caller vouches for it; heights are what `Strips` gives, at most `tallest`.
         unsafe {
             match (height, V::WIDE && self.columns > LANES) {
@@ -224,7 +222,7 @@ impl Tile {
                         *sum = a.fma(b, *sum);
                     }
                 }
-                (a, b) = (a.add(H), b.add(self.step));
+                (a, b) = (a.add(H), b.add(widest::<V>()));
             }
             for (i, sums) in sums.into_iter().enumerate() {
                 for (v, sum) in sums.into_iter().enumerate() {

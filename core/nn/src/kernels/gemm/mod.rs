@@ -11,7 +11,7 @@ mod pack;
 mod prepacked;
 
 use super::Isa;
-pub(crate) use prepacked::{multiply_packed, packed_len, prepack};
+pub use prepacked::Prepacked;
 
 /// A matrix in a slice: `rows × cols`, with the distances between neighbours in both directions.
 #[derive(Clone, Copy, Debug)]

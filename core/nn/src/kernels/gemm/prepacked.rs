@@ -1,138 +1,139 @@
-//! Products with a `b` that is packed once and used many times: the weights of a recurrent layer, step after step.
-//!
-//! The same sums in the same order as [`super::multiply`], and so the same bits.
+//! Products with a matrix that is packed once and multiplied often: weights of linear and recurrent layers, with rows
+//! that are read where they lie. For few rows [`super::multiply`] spends half of its time on packing.
 
-use super::super::Kernel;
-use super::super::lanes::{LANES, Lanes};
-use super::Matrix;
-use super::blocked::{DEPTH, Packed, ROWS, Strips, Tile, widest};
-use super::pack::{Source, pack};
+use super::{Matrix, fits};
+use crate::kernels::Isa;
+use crate::kernels::conv::tile::{PANEL, RowBand, Start, panel_width};
 
-/// Columns of a strip: those of the widest tile, so that what is packed is the same on every CPU.
-const STRIP: usize = 2 * LANES;
+/// Steps of a panel that stay in the first-level cache.
+const RESIDENT_STEPS: usize = 192;
 
-/// Numbers that [`prepack`] writes for a matrix of `rows × cols`.
-pub(crate) fn packed_len(rows: usize, cols: usize) -> usize {
-    rows.saturating_mul(cols.next_multiple_of(STRIP))
+/// Sizes of a packed matrix b of `inner × columns`.
+///
+/// ```text
+/// let b = Prepacked { inner: 128, columns: 512 };
+/// b.pack(&weights, true, &mut packed);                        // once; weights are [columns, inner]
+/// b.multiply(isa, (&x, 128), &packed, (&mut y, 512), false);  // often; any number of rows
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepacked {
+    /// Rows of b.
+    pub inner: usize,
+    /// Columns of b.
+    pub columns: usize,
 }
 
-/// Packs `b`: for each DEPTH of its rows, for each STRIP of its columns, row by row; 0 behind the last column.
-///
-/// # Panics
-/// When there is no room for [`packed_len`] numbers.
-pub(crate) fn prepack(b: Matrix<'_>, to: &mut [f32]) {
-    let ([rows, cols], [down, right]) = (b.size, b.stride);
-    let padded = cols.next_multiple_of(STRIP);
-    for first in (0..rows).step_by(DEPTH) {
-        let depth = DEPTH.min(rows - first);
-        let block = &mut to[first * padded..][..depth * padded];
-        for (strip, numbers) in block.chunks_exact_mut(depth * STRIP).enumerate() {
-            for (l, row) in numbers.chunks_exact_mut(STRIP).enumerate() {
-                for (i, number) in row.iter_mut().enumerate() {
-                    let col = strip * STRIP + i;
-                    *number = if col < cols { b.data[(first + l) * down + col * right] } else { 0.0 };
-                }
+impl Prepacked {
+    /// Numbers of packed b.
+    pub fn packed(&self) -> usize {
+        let panels = (0..self.columns).step_by(PANEL);
+        panels.map(|first| panel_width((self.columns - first).min(PANEL)) * self.inner).sum()
+    }
+
+    /// Packs b: `[inner, columns]`, or `[columns, inner]` where it is `transposed`.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    pub fn pack(&self, b: &[f32], transposed: bool, packed: &mut [f32]) {
+        let b = if transposed {
+            Matrix::new(b, self.columns, self.inner).transposed()
+        } else {
+            Matrix::new(b, self.inner, self.columns)
+        };
+        let [down, right] = b.stride;
+        let mut rest = &mut packed[..self.packed()];
+        for first in (0..self.columns).step_by(PANEL) {
+            let columns = (self.columns - first).min(PANEL);
+            let panel;
+            (panel, rest) = rest.split_at_mut(panel_width(columns) * self.inner);
+            for (step, row) in panel.chunks_exact_mut(panel_width(columns)).enumerate() {
+                let from = b.data[step * down + first * right..].iter().step_by(right);
+                row[columns..].fill(0.0);
+                row[..columns].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            }
+        }
+    }
+
+    /// Computes `c = a · b`, or `c += a · b` when `accumulate`. Both come with the numbers from a row to the next; a has
+    /// as many rows as c. A number of c is one chain of fused multiply-adds in the order of the inner dimension, from 0,
+    /// or from what is there, on.
+    ///
+    /// # Panics
+    /// When a slice does not end with a row, or rows overlap.
+    pub fn multiply(
+        &self,
+        isa: Isa,
+        (a, a_stride): (&[f32], usize),
+        packed: &[f32],
+        (c, c_stride): (&mut [f32], usize),
+        accumulate: bool,
+    ) {
+        let rows = if self.columns == 0 { 0 } else { (c.len() + c_stride - self.columns) / c_stride };
+        assert!(fits(c.len(), rows, self.columns, c_stride), "c has {rows} rows of {c_stride} numbers");
+        assert!(fits(a.len(), rows, self.inner, a_stride), "a has {rows} rows of {a_stride} numbers");
+        assert!(packed.len() >= self.packed(), "b is packed");
+        for first in (0..self.columns).step_by(PANEL) {
+            let columns = (self.columns - first).min(PANEL);
+            for step in (0..self.inner.max(1)).step_by(RESIDENT_STEPS) {
+                let band = RowBand {
+                    lines: 1,
+                    rows,
+                    a: a.as_ptr(),
+                    a_row: a_stride,
+                    a_line: 0,
+                    segments: &[step as u32],
+                    length: RESIDENT_STEPS.min(self.inner - step),
+                    b: packed[first * self.inner + step * panel_width(columns)..].as_ptr(),
+                    columns,
+                    c: c[first..].as_mut_ptr(),
+                    c_row: c_stride,
+                    c_line: 0,
+                    start: if step > 0 || accumulate { Start::Memory } else { Start::Zero },
+                    relu: false,
+                };
+                // SAFETY: the slices hold all rows and the packed panel all steps.
+                unsafe { band.run(isa) };
             }
         }
     }
 }
 
-/// Computes `c = a · b`, or `c += a · b` when `accumulate`, for `c` of `n` columns, rows `stride` numbers apart, and
-/// `b` as [`prepack`] left it.
-///
-/// # Panics
-/// When the sizes do not fit each other or the slices.
-pub(crate) fn multiply_packed(
-    isa: super::Isa,
-    a: Matrix<'_>,
-    (packed, n): (&[f32], usize),
-    (c, stride): (&mut [f32], usize),
-    accumulate: bool,
-) {
-    let [m, k] = a.size;
-    assert_eq!(packed.len(), packed_len(k, n), "b was packed for this inner dimension and these columns");
-    assert!(super::fits(c.len(), m, n, stride), "{m} × {n} by {stride} in {} numbers", c.len());
-    isa.run(Product { a, packed, n, c, stride, accumulate });
-}
-
-struct Product<'a> {
-    a: Matrix<'a>,
-    packed: &'a [f32],
-    n: usize,
-    c: &'a mut [f32],
-    stride: usize,
-    accumulate: bool,
-}
-
-impl Kernel for Product<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes>(self) {
-        let ([m, k], n, padded) = (self.a.size, self.n, self.n.next_multiple_of(STRIP));
-        let mut a_packed = Packed::<{ ROWS * DEPTH }>::new();
-        let a_to = a_packed.start();
-        let [down, right] = self.a.stride;
-        let a = Source { start: self.a.data.as_ptr(), across: down, along: right };
-        for l in (0..k).step_by(DEPTH) {
-            let depth = DEPTH.min(k - l);
-            for i in (0..m).step_by(ROWS) {
-                let strips = Strips::of::<V>(ROWS.min(m - i));
-                // SAFETY: `multiply_packed` has checked that a, b and c lie within their slices; rows, columns and
-                // depths stay below m, n and k, and within what is packed.
-                unsafe {
-                    for (first, height) in strips.each() {
-                        pack::<V>(a.at(i + first, l), height, depth, a_to.add(first * depth), height);
-                    }
-                    for j in (0..n).step_by(widest::<V>()) {
-                        let strip = j / STRIP * STRIP;
-                        let b = self.packed.as_ptr().add(l * padded + strip * depth + (j - strip));
-                        for (first, height) in strips.each() {
-                            let c = self.c.as_mut_ptr().add((i + first) * self.stride + j);
-                            let (a, columns) = (a_to.add(first * depth), widest::<V>().min(n - j));
-                            let (stride, add) = (self.stride, self.accumulate || l > 0);
-                            Tile { depth, a, b, step: STRIP, c, stride, columns, add }.run::<V>(height);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[cfg(all(test, not(feature = "blas")))]
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::Isa;
-    use crate::kernels::gemm::multiply;
     use proptest::prelude::*;
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 31 + seed * 17) % 29) as f32 * 0.25 - 3.0).collect()
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
 
         #[test]
-        fn products_have_the_bits_of_the_ordinary_ones(
-            m in prop_oneof![1usize..40, 90usize..110],
-            n in 1usize..80,
-            k in prop_oneof![1usize..40, 250usize..270],
-            transposed: bool,
-            gap in 0usize..3,
+        fn products_are_right_and_the_same_on_every_cpu(
+            rows in 1usize..40, columns in 1usize..100, inner in prop_oneof![0usize..40, 180usize..400],
+            gap in 0usize..3, transposed: bool,
         ) {
-            let numbers = |count: usize, seed: usize| -> Vec<f32> {
-                (0..count).map(|i| ((i * 31 + seed * 17) % 29) as f32 * 0.25 - 3.0).collect()
-            };
-            let (a, b, stride) = (numbers(m * (k + gap), 1), numbers(k * n, 2), n + gap);
-            let a = Matrix::strided(&a, m, k, k + gap);
-            let b = if transposed { Matrix::new(&b, n, k).transposed() } else { Matrix::new(&b, k, n) };
-            let mut packed = vec![f32::NAN; packed_len(k, n)];
-            prepack(b, &mut packed);
+            let (a, b) = (numbers(rows * (inner + gap), 1), numbers(inner * columns, 2));
+            let size = Prepacked { inner, columns };
+            let mut packed = vec![f32::NAN; size.packed()];
+            size.pack(&b, transposed, &mut packed);
+            let mut first: Option<Vec<f32>> = None;
             for isa in Isa::available() {
-                let (mut expected, mut c) = (vec![7.0; m * stride], vec![7.0; m * stride]);
-                for accumulate in [false, true] {
-                    multiply(isa, a, b, &mut expected, stride, accumulate);
-                    multiply_packed(isa, a, (&packed, n), (&mut c, stride), accumulate);
-                    prop_assert_eq!(&c, &expected, "{}", isa);
+                let mut c = vec![0.5; rows * (columns + gap)];
+                let (down, right) = if transposed { (1, inner) } else { (columns, 1) };
+                let (x, stride) = (&a[..], inner + gap);
+                size.multiply(isa, (x, stride), &packed, (&mut c, columns + gap), false);
+                size.multiply(isa, (x, stride), &packed, (&mut c, columns + gap), true);
+                for (at, got) in c.iter().enumerate() {
+                    let (i, j) = (at / (columns + gap), at % (columns + gap));
+                    let product = |l: usize| f64::from(x[i * stride + l]) * f64::from(b[l * down + j * right]);
+                    let expected =
+                        if j < columns { 2.0 * (0..inner).map(product).sum::<f64>() } else { 0.5 };
+                    prop_assert!((f64::from(*got) - expected).abs() <= 1e-4 * (1.0 + inner as f64), "{} {}", got, expected);
                 }
+                prop_assert_eq!(first.get_or_insert_with(|| c.clone()), &c);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Block, Part, Place, Recurrent};
 use crate::kernels::elementwise::{add_row, sum_rows};
-use crate::kernels::gemm::{Matrix, multiply, multiply_packed};
+use crate::kernels::gemm::{Matrix, multiply};
 use crate::kernels::recurrent::{Active, Before, StepGradient, step_gradient};
 use crate::layer::Backward;
 use std::ops::Range;
@@ -183,8 +183,9 @@ impl Recurrent {
         if before.is_some() {
             let dstates = if self.cell.splits() { &room.dstates[rows] } else { &room.dgates[rows] };
             let [_, weight_hh] = self.packed_at(given.packed, place);
-            let dstates = Matrix::new(dstates, records, gates);
-            multiply_packed(block.context.isa, dstates, (weight_hh, hidden), (room.dh, hidden), false);
+            let [_, product] = self.state_products();
+            let dh = &mut room.dh[..records * hidden];
+            product.multiply(block.context.isa, (dstates, gates), weight_hh, (dh, hidden), false);
         }
     }
 

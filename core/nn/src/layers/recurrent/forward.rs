@@ -1,7 +1,7 @@
 //! Through the steps, layer by layer.
 
 use super::{Block, Place, Recurrent, step_and_before};
-use crate::kernels::gemm::{Matrix, multiply, multiply_packed};
+use crate::kernels::gemm::{Matrix, multiply};
 use crate::kernels::recurrent::{Active, Before, Step, step};
 use crate::layer::Forward;
 
@@ -53,8 +53,8 @@ impl Recurrent {
                 let first = place.direction * self.hidden;
                 let h_before = if before.is_some() { &h_before[first..] } else { &[] };
                 if before.is_some() {
-                    let states = Matrix::strided(h_before, records, self.hidden, columns);
-                    multiply_packed(isa, states, (weight_hh, gates), (state_sums, gates), false);
+                    let [product, _] = self.state_products();
+                    product.multiply(isa, (h_before, columns), weight_hh, (state_sums, gates), false);
                 } else {
                     state_sums.fill(0.0);
                 }

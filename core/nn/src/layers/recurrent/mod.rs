@@ -13,7 +13,7 @@
 mod backward;
 mod forward;
 
-use crate::kernels::gemm::{Matrix, packed_len, prepack};
+use crate::kernels::gemm::{Matrix, Prepacked};
 use crate::kernels::recurrent::Cell;
 use crate::layer::{Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec};
 use crate::layers::dims::sequence;
@@ -183,9 +183,15 @@ impl Recurrent {
         Part { weight_ih, weight_hh, bias_ih, bias_hh }
     }
 
+    /// The weights of states as they are multiplied: with states, and with gradients of the gates.
+    fn state_products(&self) -> [Prepacked; 2] {
+        let (inner, columns) = (self.hidden, self.gates());
+        [Prepacked { inner, columns }, Prepacked { inner: columns, columns: inner }]
+    }
+
     /// Numbers that the packed weights of a direction take: for the states, and for their gradients.
     fn packed_parts(&self) -> [usize; 2] {
-        [packed_len(self.hidden, self.gates()), packed_len(self.gates(), self.hidden)]
+        self.state_products().map(|product| product.packed())
     }
 
     /// The packed weights of a layer and direction: for the states, and for their gradients.
@@ -341,12 +347,12 @@ impl Layer for Recurrent {
     }
 
     fn pack(&self, params: &[f32], packed: &mut [f32]) {
-        let [forward, backward] = self.packed_parts();
+        let ([forward, backward], [states, gradients]) = (self.packed_parts(), self.state_products());
         for (place, packed) in self.places().zip(packed.chunks_exact_mut(forward + backward)) {
-            let weight = Matrix::new(&params[self.part(place).weight_hh], self.gates(), self.hidden);
+            let weight = &params[self.part(place).weight_hh];
             let (forward, backward) = packed.split_at_mut(forward);
-            prepack(weight.transposed(), forward);
-            prepack(weight, backward);
+            states.pack(weight, true, forward);
+            gradients.pack(weight, false, backward);
         }
     }
 
