@@ -5,11 +5,11 @@ use crate::exit::{CommandError, Exit};
 use crate::job_args;
 use crate::results::{Results, print_line};
 use ringspin_container::train::{build_model, check_training};
-use ringspin_data::formats;
+use ringspin_data::formats::{self, RecordSchema};
 use ringspin_data::index::Survey;
 use ringspin_data::output::{Begun, Output, Owner};
 use ringspin_data::storage::{Location, Storage, StorageErrorKind};
-use ringspin_job::{InputSpec, JobSpec, OutputSpec, Settings, keys};
+use ringspin_job::{InputSpec, JobSpec, Monitor, OutputSpec, Problems, Settings, keys};
 use ringspin_nn::{GROUP_PARAMS, Model, ParamDoc, Registry, THEN_PARAMS, Table, TargetKind};
 
 /// Resolves a job, components included.
@@ -19,13 +19,15 @@ use ringspin_nn::{GROUP_PARAMS, Model, ParamDoc, Registry, THEN_PARAMS, Table, T
 pub fn resolve(settings: Settings, registry: &Registry) -> Result<JobSpec, CommandError> {
     JobSpec::resolve_checked(settings, |spec, problems| {
         let schedule = registry.build_schedule(&spec.schedule);
-        if spec.validation.is_none() && schedule.as_ref().is_ok_and(|schedule| schedule.monitor().is_some()) {
-            let message =
-                "looks at validations, but no validation data is given (validation.path, .images, .files)";
-            problems.add(&spec.schedule.origin, "schedule", message);
-        }
+        check_monitors(
+            spec,
+            &schedule.as_ref().map(|schedule| schedule.monitors()).unwrap_or_default(),
+            problems,
+        );
         let found = [registry.build_optimizers(&spec.optimizer).err(), schedule.err()];
         problems.0.extend(found.into_iter().flatten().flat_map(|found| found.0));
+        let metrics = spec.validation.as_ref().map(|validation| validation.metrics.as_slice());
+        problems.0.extend(registry.check_metrics(metrics.unwrap_or_default()).0);
         // What the job itself lacks has been said.
         let named =
             !spec.model.model.name.is_empty() && spec.model.layers.iter().all(|layer| !layer.name.is_empty());
@@ -34,6 +36,24 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Result<JobSpec, Comma
         }
     })
     .map_err(|problems| CommandError::usage(problems.to_string()))
+}
+
+/// Whether what the schedule looks at is measured.
+fn check_monitors(spec: &JobSpec, monitors: &[Monitor], problems: &mut Problems) {
+    let origin = &spec.schedule.origin;
+    match &spec.validation {
+        None if !monitors.is_empty() => problems.add(
+            origin,
+            "schedule",
+            "looks at validations, but no validation data is given (validation.path, .images, .files)",
+        ),
+        None => {}
+        Some(validation) => {
+            for message in monitors.iter().filter_map(|monitor| monitor.check(&validation.metrics).err()) {
+                problems.add(origin, "schedule.monitor", message);
+            }
+        }
+    }
 }
 
 /// What the data shows of a job before it runs.
@@ -54,7 +74,7 @@ pub async fn against_data(
     registry: &Registry,
 ) -> Result<Checked, CommandError> {
     let survey = look_at(storage, &job.input).await?;
-    let mut validation_files = Vec::new();
+    let (mut validation_files, mut validation_schema) = (Vec::new(), None);
     if let Some(validation) = &job.validation {
         let other = look_at(storage, &validation.input).await?;
         if other.schema.shape != survey.schema.shape {
@@ -65,11 +85,18 @@ pub async fn against_data(
             return Err(CommandError::refused(message));
         }
         validation_files = other.files_read();
+        validation_schema = Some(other.schema);
     }
     let model = build_model(registry, job, &survey.schema.shape)
         .map_err(|error| CommandError::usage(error.message))?;
     check_training(registry, job, &model).map_err(|error| CommandError::usage(error.message))?;
-    check_targets(job, &model, &survey)?;
+    check_targets(job, &model, &job.input.path, &survey.schema)?;
+    if let (Some(validation), Some(schema)) = (&job.validation, &validation_schema) {
+        check_targets(job, &model, &validation.input.path, schema)?;
+        registry
+            .build_metrics(&validation.metrics, &model.scored())
+            .map_err(|problems| CommandError::usage(problems.to_string()))?;
+    }
     let mut read: Vec<Location> = survey.files_read();
     read.extend(validation_files);
     check_output(storage, &job.output, read).await?;
@@ -77,26 +104,36 @@ pub async fn against_data(
 }
 
 /// Whether the data has the targets that the loss compares outputs with.
-fn check_targets(job: &JobSpec, model: &Model, survey: &Survey) -> Result<(), CommandError> {
-    let has = match survey.schema.target {
-        formats::TargetKind::None => "no target",
-        formats::TargetKind::Class => "one class a record",
-        formats::TargetKind::Value => "one number a record",
+fn check_targets(
+    job: &JobSpec,
+    model: &Model,
+    path: &str,
+    schema: &RecordSchema,
+) -> Result<(), CommandError> {
+    let count = |one: &str, several: &str| match schema.targets {
+        1 => format!("one {one} a record"),
+        count => format!("{count} {several} a record"),
     };
-    let fits = match model.targets() {
-        TargetKind::Classes { .. } => survey.schema.target == formats::TargetKind::Class,
-        TargetKind::Binary { count, .. } => survey.schema.target != formats::TargetKind::None && count == 1,
-        TargetKind::Values { count } => survey.schema.target == formats::TargetKind::Value && count == 1,
+    let has = match schema.target {
+        formats::TargetKind::None => "no target".into(),
+        formats::TargetKind::Class => count("class", "classes"),
+        formats::TargetKind::Value => count("number", "numbers"),
     };
-    if fits {
+    let kind = match (model.targets(), schema.target) {
+        (_, formats::TargetKind::None)
+        | (TargetKind::Values { .. }, formats::TargetKind::Class)
+        | (TargetKind::Classes { .. }, formats::TargetKind::Value) => false,
+        (TargetKind::Classes { .. } | TargetKind::Binary { .. }, formats::TargetKind::Class)
+        | (TargetKind::Values { .. } | TargetKind::Binary { .. }, formats::TargetKind::Value) => true,
+    };
+    if kind && model.targets().per_record() == schema.targets {
         return Ok(());
     }
     let message = format!(
-        "loss.name: {} needs {}, the data has {has} ({}); choose another loss, other outputs of the model, or other \
-         targets (input.csv.target, input.csv.label, input.raw.label_bytes)",
+        "loss.name: {} needs {}, the data has {has} ({path}); choose another loss, other outputs of the model, or \
+         other targets (input.csv.target, input.csv.label, input.raw.label_bytes)",
         job.loss.name,
         model.targets(),
-        job.input.path,
     );
     Err(CommandError::usage(message))
 }
@@ -208,7 +245,26 @@ pub fn component_docs(registry: &Registry) -> String {
          # [[schedule.then]]\n",
     );
     document_params(&mut text, THEN_PARAMS);
+    document_metrics(&mut text, registry);
     text
+}
+
+/// Metrics are items of a list, with their parameters in brackets.
+fn document_metrics(text: &mut String, registry: &Registry) {
+    for entry in registry.metrics().entries() {
+        let params: Vec<String> =
+            entry.params().iter().map(|param| format!("{} = ...", param.name)).collect();
+        let params = if params.is_empty() { String::new() } else { format!("({})", params.join(", ")) };
+        text.push_str(&format!(
+            "# {}\n# [validation]\n# metrics = [\"{}{params}\"]\n",
+            entry.doc(),
+            entry.name()
+        ));
+        for ParamDoc { name, default, doc } in entry.params() {
+            text.push_str(&format!("# {name} = {default}  # {doc}\n"));
+        }
+        text.push('\n');
+    }
 }
 
 fn document<B: ?Sized>(text: &mut String, (header, selector): (&str, &str), table: &Table<B>) {

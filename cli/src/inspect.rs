@@ -2,7 +2,6 @@
 
 use crate::args::{ApplicationArgs, Format, ListArgs};
 use crate::exit::{CommandError, Exit};
-use crate::progress::describe;
 use crate::results::{Results, print_line};
 use crate::staging;
 use crate::submit::{STAGING, yarn_error};
@@ -59,8 +58,9 @@ pub async fn status(args: ApplicationArgs, surroundings: &Surroundings) -> Resul
             .with("phase", serde_json::json!(status.phase))
             .with("step", status.step)
             .with("steps", status.steps)
-            .with_some("loss", status.training.map(|metrics| metrics.loss))
-            .with_some("accuracy", status.validation.and_then(|metrics| metrics.top1)),
+            .with_some("loss", status.training.as_ref().map(|metrics| metrics.loss))
+            .with_some("accuracy", status.validation.as_ref().and_then(|metrics| metrics.top1))
+            .with_metrics(status.validation.as_ref().map_or(&[], |metrics| &metrics.others)),
         None => results,
     };
     results.print(args.format, &text)?;
@@ -106,9 +106,9 @@ fn page_text(status: &Status) -> String {
             status.step, status.steps, status.records_per_second
         ));
     }
-    for (name, metrics) in [("training", status.training), ("validation", status.validation)] {
+    for (name, metrics) in [("training", &status.training), ("validation", &status.validation)] {
         if let Some(metrics) = metrics {
-            text.push_str(&format!("{name} {}\n", describe(&metrics)));
+            text.push_str(&format!("{name} {metrics}\n"));
         }
     }
     for worker in &status.workers {

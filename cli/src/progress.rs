@@ -34,9 +34,9 @@ impl Progress {
         let entered = self.phase != Some(status.phase);
         self.phase = Some(status.phase);
         if status.validation.is_some() && status.validation != self.validated {
-            self.validated = status.validation;
-            if let Some(metrics) = status.validation {
-                self.line(&format!("validation: {}", describe(&metrics)));
+            self.validated.clone_from(&status.validation);
+            if let Some(metrics) = &status.validation {
+                self.line(&format!("validation: {metrics}"));
             }
         }
         match &self.bar {
@@ -100,7 +100,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn training_line(status: &Status) -> String {
-    let metrics = status.training.map(|metrics| format!(" {}", describe(&metrics))).unwrap_or_default();
+    let metrics = status.training.as_ref().map(|metrics| format!(" {metrics}")).unwrap_or_default();
     let left =
         status.seconds_left.map(|seconds| format!(", {} left", seconds_text(seconds))).unwrap_or_default();
     format!(
@@ -111,12 +111,6 @@ fn training_line(status: &Status) -> String {
         status.steps,
         status.records_per_second,
     )
-}
-
-/// `loss 0.0312, accuracy 99.05 %`.
-pub fn describe(metrics: &Metrics) -> String {
-    let accuracy = metrics.top1.map(|top1| format!(", accuracy {:.2} %", top1 * 100.0)).unwrap_or_default();
-    format!("loss {:.4}{accuracy}", metrics.loss)
 }
 
 fn seconds_text(seconds: f64) -> String {

@@ -2,6 +2,7 @@
 
 use crate::args::Format;
 use crate::exit::CommandError;
+use ringspin_control::status::Measurement;
 use serde_json::{Map, Value};
 use std::io::Write;
 
@@ -29,6 +30,12 @@ impl Results {
             Some(value) => self.with(name, value),
             None => self,
         }
+    }
+
+    /// Adds metrics by their names; nothing where one has no value.
+    #[must_use]
+    pub fn with_metrics(self, metrics: &[Measurement]) -> Self {
+        metrics.iter().fold(self, |results, metric| results.with(&metric.name, metric.value))
     }
 
     /// Writes them to stdout; `text` is what people get.

@@ -6,7 +6,7 @@ use crate::check::{self, Checked};
 use crate::exit::{CommandError, Exit};
 use crate::follow;
 use crate::job_args;
-use crate::progress::{Progress, describe};
+use crate::progress::Progress;
 use crate::results::Results;
 use crate::submit;
 use crate::surroundings::{Base, Hadoop, Surroundings};
@@ -244,18 +244,18 @@ fn conclude(
         Exit::Killed => ("KILLED", "was killed"),
         _ => ("FAILED", "has failed"),
     };
-    let validation = status.and_then(|status| status.validation);
-    let training = status.and_then(|status| status.training);
+    let validation = status.and_then(|status| status.validation.as_ref());
+    let training = status.and_then(|status| status.training.as_ref());
     let results = results
         .with("finalStatus", word)
         .with_some("steps", status.map(|status| status.step))
         .with_some("loss", training.map(|metrics| metrics.loss))
         .with_some("validationLoss", validation.map(|metrics| metrics.loss))
         .with_some("accuracy", validation.and_then(|metrics| metrics.top1))
+        .with_metrics(validation.map_or(&[], |metrics| &metrics.others))
         .with_some("output", (exit == Exit::Success).then_some(output.as_str()))
         .with_some("diagnostics", (exit != Exit::Success).then_some(cause.as_str()));
-    let measured =
-        validation.map(|metrics| format!(" (validation {})", describe(&metrics))).unwrap_or_default();
+    let measured = validation.map(|metrics| format!(" (validation {metrics})")).unwrap_or_default();
     let text = match exit {
         Exit::Success => format!("The model is in {output}{measured}"),
         _ => String::new(),

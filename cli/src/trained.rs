@@ -4,7 +4,6 @@ use crate::args::{EvaluateArgs, Format, JobArgs, PredictArgs};
 use crate::check::check_output;
 use crate::exit::{CommandError, Exit};
 use crate::job_args;
-use crate::progress::describe;
 use crate::results::Results;
 use crate::surroundings::{Base, Surroundings};
 use ringspin_container::Misfortune;
@@ -12,7 +11,7 @@ use ringspin_container::inference::{Inference, Loaded};
 use ringspin_data::index::Survey;
 use ringspin_data::output::{Begun, Output, Owner, SUCCESS};
 use ringspin_data::storage::Storage;
-use ringspin_job::{InputFormat, InputSpec, OutputSpec, Value};
+use ringspin_job::{Component, InputFormat, InputSpec, OutputSpec, Problems, Value, resolve_metrics};
 use ringspin_nn::Registry;
 use std::path::Path;
 use tokio::runtime::Handle;
@@ -30,17 +29,19 @@ pub async fn evaluate(
         load(&args.model, args.cluster.hadoop_conf_dir.as_deref(), surroundings, registry)
             .await
             .map(|(s, l)| (s, l, args.format))?;
-    let (input, typed_format, _) = data(&args.job, &loaded, &storage)?;
+    let Data { input, metrics, format: typed_format, .. } = data(&args.job, &loaded, &storage)?;
     let threads = threads(args.threads);
+    let measurer = loaded.measurer(registry, &metrics).map_err(|wrong| CommandError::usage(wrong.message))?;
     let mut inference =
         Inference::open(&storage, loaded, &input, threads, Handle::current()).await.map_err(refused)?;
-    let metrics = wait(move || inference.evaluate()).await?;
+    let metrics = wait(move || inference.evaluate(measurer)).await?;
     let results = Results::new()
         .with("records", metrics.records)
         .with("loss", metrics.loss)
         .with_some("accuracy", metrics.top1)
-        .with_some("top5", metrics.top5);
-    let text = format!("{} records: {}", metrics.records, describe(&metrics));
+        .with_some("top5", metrics.top5)
+        .with_metrics(&metrics.others);
+    let text = format!("{} records: {metrics}", metrics.records);
     results.print(format.or(typed_format).unwrap_or(Format::Text), &text)?;
     Ok(Exit::Success)
 }
@@ -56,7 +57,7 @@ pub async fn predict(
 ) -> Result<Exit, CommandError> {
     let (storage, loaded) =
         load(&args.model, args.cluster.hadoop_conf_dir.as_deref(), surroundings, registry).await?;
-    let (input, typed_format, output) = data(&args.job, &loaded, &storage)?;
+    let Data { input, format: typed_format, output, .. } = data(&args.job, &loaded, &storage)?;
     let Some(path) = output else {
         return Err(CommandError::usage("predict needs a folder for the predictions: --output"));
     };
@@ -153,23 +154,34 @@ async fn load(
     Ok((storage, loaded))
 }
 
-/// The data to use, the format of the result, and the output folder, from the flags.
-fn data(
-    args: &JobArgs,
-    loaded: &Loaded,
-    storage: &Storage,
-) -> Result<(InputSpec, Option<Format>, Option<String>), CommandError> {
+/// What the flags say.
+struct Data {
+    /// The data to use.
+    input: InputSpec,
+    /// What to measure besides the loss.
+    metrics: Vec<Component>,
+    /// Format of the result.
+    format: Option<Format>,
+    /// Output folder.
+    output: Option<String>,
+}
+
+fn data(args: &JobArgs, loaded: &Loaded, storage: &Storage) -> Result<Data, CommandError> {
     let typed = job_args::read(args)?;
     let output = typed.settings.get("output.path").and_then(|setting| match setting.value {
         Value::Text(text) => Some(text),
         _ => None,
     });
     let job = &loaded.manifest.job;
-    let trained = job.validation.as_ref().map_or(&job.input, |validation| &validation.input);
-    let mut input = InputSpec::resolve(typed.settings, trained)
-        .map_err(|problems| CommandError::usage(problems.to_string()))?;
+    let wrong = |problems: Problems| CommandError::usage(problems.to_string());
+    let (trained, metrics) = match &job.validation {
+        Some(validation) => (&validation.input, &validation.metrics[..]),
+        None => (&job.input, &[][..]),
+    };
+    let metrics = resolve_metrics(&typed.settings, metrics).map_err(wrong)?;
+    let mut input = InputSpec::resolve(typed.settings, trained).map_err(wrong)?;
     input.path = storage.locate(&input.path).map_err(refused)?.to_string();
-    Ok((input, typed.format, output))
+    Ok(Data { input, metrics, format: typed.format, output })
 }
 
 fn threads(asked: Option<usize>) -> usize {

@@ -1,7 +1,8 @@
 //! How batches make steps: `accumulate_steps` batches each, within an epoch.
 //!
-//! A step learns from the mean over the records of all its batches, as from one batch that large. The last step of
-//! an epoch takes what is left, so that epochs and steps begin together.
+//! A step learns from the mean over the records of all its batches (by what they weigh, where the loss has weights),
+//! as from one batch that large. The last step of an epoch takes what is left, so that epochs and steps begin
+//! together.
 
 /// The rhythm of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,11 @@ pub struct Place {
 impl Cadence {
     fn batches_per_epoch(&self) -> u64 {
         self.records.div_ceil(self.batch_size)
+    }
+
+    /// Batches of a step, where the epoch has so many.
+    pub fn batches_per_step(&self) -> u64 {
+        self.accumulate.min(self.batches_per_epoch())
     }
 
     /// Steps of an epoch.

@@ -8,6 +8,7 @@
 //! fraction bits, and integers add to the same sum in any order, so it does not matter which worker computed
 //! which lane.
 
+use ringspin_ring::{Bucket, Reducer, RingError};
 use std::ops::Range;
 
 /// Cuts a flat buffer, described by the ranges of its parameters in order, into buckets of at least
@@ -21,6 +22,83 @@ pub fn cut(parameters: &[Range<usize>], bucket_values: usize) -> Vec<Range<usize
         }
     }
     buckets
+}
+
+/// How gradients are summed over this worker's lanes.
+pub(crate) enum Sums {
+    /// In the gradient buffer itself; `travelling` holds the buckets' vectors where there is a ring.
+    Fast { travelling: Vec<Vec<f32>> },
+    /// As integers, bucket by bucket.
+    Fixed { point: FixedPoint, sums: Vec<Vec<i64>>, lane: Vec<f32> },
+}
+
+impl Sums {
+    /// In f32, for buckets that travel where there is a ring.
+    pub(crate) fn fast(buckets: &[Range<usize>], ring: bool) -> Sums {
+        let travelling = if ring { buckets } else { &[] };
+        Sums::Fast { travelling: travelling.iter().map(|bucket| vec![0.0; bucket.len()]).collect() }
+    }
+
+    /// In integers, of gradients of `count` numbers.
+    pub(crate) fn fixed(point: FixedPoint, buckets: &[Range<usize>], count: usize) -> Sums {
+        let sums = buckets.iter().map(|bucket| vec![0; bucket.len()]).collect();
+        Sums::Fixed { point, sums, lane: vec![0.0; count] }
+    }
+}
+
+/// Gradients on their way from backward to the ring, in one lane.
+pub(crate) struct Outgoing<'a> {
+    buckets: &'a [Range<usize>],
+    reducer: Option<&'a mut Reducer>,
+    /// Values of each bucket that this lane has not finished yet.
+    pub(crate) missing: &'a mut [usize],
+    /// Buckets that have left, all those before included: every rank submits them in this order.
+    sent: usize,
+    pub(crate) failure: Option<RingError>,
+}
+
+impl<'a> Outgoing<'a> {
+    pub(crate) fn new(
+        buckets: &'a [Range<usize>],
+        reducer: Option<&'a mut Reducer>,
+        missing: &'a mut [usize],
+    ) -> Self {
+        Outgoing { buckets, reducer, missing, sent: 0, failure: None }
+    }
+
+    /// The next lane begins.
+    pub(crate) fn begin_lane(&mut self) {
+        for (missing, bucket) in self.missing.iter_mut().zip(self.buckets) {
+            *missing = bucket.len();
+        }
+    }
+
+    /// Hands the part of `range` that each bucket has to `take`, as `(bucket, offset in it, values)`.
+    pub(crate) fn spread(
+        &mut self,
+        range: Range<usize>,
+        values: &[f32],
+        mut take: impl FnMut(usize, usize, &[f32]),
+    ) {
+        for (number, bucket) in self.buckets.iter().enumerate() {
+            let (start, end) = (range.start.max(bucket.start), range.end.min(bucket.end));
+            if start < end {
+                take(number, start - bucket.start, &values[start - range.start..end - range.start]);
+                self.missing[number] -= end - start;
+            }
+        }
+    }
+
+    /// Submits the buckets that are complete; `values` takes one out of where it was collected.
+    pub(crate) fn send<B: Into<Bucket>>(&mut self, mut values: impl FnMut(usize) -> B) {
+        let Some(reducer) = &mut self.reducer else { return };
+        while self.missing.get(self.sent) == Some(&0) {
+            if let Err(error) = reducer.submit(self.sent, values(self.sent)) {
+                self.failure.get_or_insert(error);
+            }
+            self.sent += 1;
+        }
+    }
 }
 
 /// Fixed-point numbers of one precision.

@@ -1,8 +1,9 @@
 //! Using a trained model: measuring it on data, and predicting.
 
 use crate::Misfortune;
+use crate::measure::Measurer;
 use crate::model_file::{Manifest, read_manifest, read_weights};
-use crate::step::{StepSums, view};
+use crate::step::view;
 use crate::train::{build_model, dataset_options};
 use ringspin_control::messages::FailureKind;
 use ringspin_control::status::Metrics;
@@ -11,7 +12,7 @@ use ringspin_data::plan::{Deal, Order, Plan, PlanOptions};
 use ringspin_data::reader::{Batch, Reader, ReaderOptions};
 use ringspin_data::storage::{Location, Storage};
 use ringspin_data::{Dataset, formats};
-use ringspin_job::InputSpec;
+use ringspin_job::{Component, InputSpec};
 use ringspin_nn::{BatchView, Model, Registry, Targets, Team, Workspace};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -44,6 +45,14 @@ impl Loaded {
         let model = Arc::new(build_model(registry, &manifest.job, &manifest.input)?);
         let params = read_weights(storage, folder, &manifest, &model).await?;
         Ok(Loaded { manifest, model, params })
+    }
+
+    /// What measures the model, besides its loss, by `metrics`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn measurer(&self, registry: &Registry, metrics: &[Component]) -> Result<Measurer, Misfortune> {
+        Measurer::new(registry, metrics, &self.model)
     }
 }
 
@@ -96,12 +105,12 @@ impl Inference {
         Ok(self.reader.next(0)?)
     }
 
-    /// Measures the model on all records.
+    /// Measures the model on all records, by its loss and the metrics of `measurer`.
     ///
     /// # Errors
     /// The data can not be read, or has no targets.
-    pub fn evaluate(&mut self) -> Result<Metrics, Misfortune> {
-        let mut sums = StepSums::default();
+    pub fn evaluate(&mut self, mut measurer: Measurer) -> Result<Metrics, Misfortune> {
+        let mut measured = measurer.begin();
         for _ in 0..self.steps {
             let Some(batch) = self.next()? else { break };
             if matches!(batch.targets, formats::Targets::None) {
@@ -110,12 +119,13 @@ impl Inference {
                     "the data has no labels to compare predictions with",
                 ));
             }
-            let metrics = self.workspace.forward(&view(&batch), &self.loaded.params, None);
-            sums.count(&metrics);
+            view(&batch)
+                .check(self.loaded.model.input().elements(), self.loaded.model.targets())
+                .map_err(|message| Misfortune::new(FailureKind::Job, message))?;
+            measurer.measure(&mut self.workspace, &self.loaded.params, &batch, &mut measured);
             self.reader.recycle(batch);
         }
-        let has_classes = matches!(self.loaded.model.targets(), ringspin_nn::TargetKind::Classes { .. });
-        Ok(sums.metrics(has_classes))
+        Ok(measurer.metrics(measured))
     }
 
     /// Predicts all records in their order; `take` gets CSV files one after the other, each with a header, and

@@ -6,18 +6,24 @@
 //! What is absent here: decisions about who does what; they come with the assignment.
 
 pub mod cadence;
+mod chosen;
 pub mod failure;
 pub mod gradients;
 pub mod inference;
 pub mod link;
+pub mod measure;
 pub mod model_file;
 mod report;
 pub mod selection;
 pub mod step;
+pub mod step_sums;
 #[cfg(test)]
 mod step_tests;
 pub mod storage;
 pub mod train;
+mod validation;
+#[cfg(test)]
+mod worker_tests;
 
 pub use failure::Misfortune;
 

@@ -1,7 +1,7 @@
 //! What the ApplicationMaster is told while a worker trains.
 
 use crate::link::Link;
-use crate::step::StepSums;
+use crate::step_sums::StepSums;
 use ringspin_control::messages::{Progress, ToAm};
 use ringspin_control::status::Metrics;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -75,7 +75,7 @@ impl<'a> Report<'a> {
 
     /// The model was measured after an epoch, counted from 0.
     pub(crate) fn validated(&mut self, epoch: u64, metrics: Metrics) {
-        self.validation = Some(metrics);
+        self.validation = Some(metrics.clone());
         if self.rank == 0 {
             self.link.send(ToAm::Validated { epoch, metrics });
         }

@@ -16,8 +16,8 @@ pub struct Verdict {
 
 /// Judges the last of `validations`.
 pub fn judge(spec: &SelectionSpec, validations: &[Validated]) -> Verdict {
-    let monitor = spec.monitor;
-    let values = || validations.iter().map(|validated| validated.value(monitor.metric));
+    let monitor = &spec.monitor;
+    let values = || validations.iter().map(|validated| validated.value(&monitor.metric));
     let (mut best, mut is_best) = (monitor.worst(), false);
     for value in values() {
         is_best = monitor.is_better(value, best, 0.0);
@@ -33,7 +33,7 @@ pub fn judge(spec: &SelectionSpec, validations: &[Validated]) -> Verdict {
     }
     let stop = spec.patience.filter(|patience| since >= *patience).map(|_| {
         let times = if since == 1 { "validation was".into() } else { format!("{since} validations were") };
-        let name = monitor.metric;
+        let name = &monitor.metric;
         if goal.is_finite() {
             format!("training ends: the last {times} no better than a {name} of {goal:.6}")
         } else {
@@ -49,7 +49,8 @@ mod tests {
     use ringspin_job::Monitor;
 
     fn verdicts(spec: &SelectionSpec, losses: &[f64]) -> Vec<(bool, bool)> {
-        let validated = |loss: &f64| Validated { step: 0, loss: *loss, top1: Some(-loss), top5: None };
+        let validated =
+            |loss: &f64| Validated::new(0, *loss).with("f1", Some(-loss)).with("mae", Some(*loss));
         let validations: Vec<Validated> = losses.iter().map(validated).collect();
         (1..=losses.len())
             .map(|seen| {
@@ -72,9 +73,10 @@ mod tests {
         // 1.95 and 1.45 are the best so far, but not by 0.1.
         let expected = [(yes, no), (yes, no), (yes, no), (yes, no), (no, yes), (yes, no)];
         assert_eq!(verdicts(&spec, &losses), expected);
-        let more = SelectionSpec { monitor: Monitor::new("top1", "auto"), ..spec };
-        assert_eq!(verdicts(&more, &losses), expected, "of shares, more is better");
-        let never = SelectionSpec { patience: None, ..spec };
+        let of = |metric: &str| SelectionSpec { monitor: Monitor::new(metric, "auto"), ..spec.clone() };
+        assert_eq!(verdicts(&of("f1"), &losses), expected, "of shares, more is better");
+        assert_eq!(verdicts(&of("mae"), &losses), expected, "of errors, less is");
+        let never = SelectionSpec { patience: None, ..spec.clone() };
         assert!(verdicts(&never, &[1.0; 50]).iter().all(|(_, stop)| !stop));
         let patient = SelectionSpec { patience: Some(1), ..spec };
         assert_eq!(verdicts(&patient, &[f64::NAN, 1.0, 1.0]), [(no, yes), (yes, no), (no, yes)]);
@@ -88,7 +90,7 @@ mod tests {
             min_delta: 0.0,
             keep_best: false,
         };
-        let validated = |loss| Validated { step: 0, loss, top1: None, top5: None };
+        let validated = |loss| Validated::new(0, loss);
         let stop = judge(&spec, &[0.5, 0.5].map(validated)).stop.unwrap();
         assert_eq!(stop, "training ends: the last validation was no better than a loss of 0.500000");
         let spec = SelectionSpec { monitor: Monitor::new("top1", "max"), patience: Some(2), ..spec };

@@ -1,26 +1,33 @@
 //! One step: forward and backward on this worker's lanes, the sum over all ranks, the update.
 //!
 //! ```text
-//! lanes -> gradients (cut into buckets) -> ring -> sums -> optimizer -> parameters
-//!                 \ metrics ------------/
+//! lanes -> gradients (cut into buckets) -> ring -> sums -> ÷ weight -> optimizer -> parameters
+//!                 \ metrics, weight ----/
 //! ```
 //! Buckets of the last lane leave for the ring while backward still runs. Every rank gets the same sums, so
 //! every rank makes the same update and the same decisions. With `accumulate_steps` the lanes of several batches
 //! add to the same gradients, and the ring is used once for all of them.
+//!
+//! A step learns from the mean over all lanes of all its batches. Lanes give their gradients as shares of the
+//! step's records, whose number everybody knows. Where classes have weights or are ignored, the mean is over what
+//! targets weigh, and that is known once the last of them was measured: it is summed beside the gradients, and
+//! divides their sums. Statistics, such as those of batch norm, stay means over records.
 
 use crate::Misfortune;
 use crate::cadence::{Cadence, Place};
-use crate::gradients::{FixedPoint, cut};
+use crate::gradients::{FixedPoint, Outgoing, Sums, cut};
+use crate::measure::{Measured, Measurer, over_ranks};
+use crate::step_sums::StepSums;
 use ringspin_control::messages::FailureKind;
 use ringspin_control::status::Metrics;
 use ringspin_data::formats::Targets;
 use ringspin_data::reader::Batch;
 use ringspin_job::{JobSpec, NumericsMode, Problems, UpdatesSpec};
 use ringspin_nn::{
-    BatchMetrics, BatchView, Due, Model, Progress, RandomKey, Registry, Schedule, TargetKind, Team,
+    BatchView, Due, Model, ParameterKind, Progress, RandomKey, Registry, Schedule, TargetKind, Team,
     TrainingPass, UpdateOptions, Updater, Validated, Workspace,
 };
-use ringspin_ring::{Bucket, Reducer, RingError};
+use ringspin_ring::{Bucket, Reducer};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,87 +35,8 @@ use std::sync::Arc;
 pub const BUCKETS_UNDER_WAY: usize = 1024;
 /// Fraction bits of sums of losses: a step's loss is shown, not learned from.
 const LOSS_FRACTION_BITS: u32 = 24;
-
-/// What was measured in a step, over all ranks.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct StepSums {
-    /// Sum of the records' losses.
-    pub loss: f64,
-    /// Records whose class got the largest output.
-    pub top1: u64,
-    /// Records whose class got one of the five largest outputs.
-    pub top5: u64,
-    /// Records.
-    pub records: u64,
-    /// Losses and gradients that are not finite, or too large to be summed.
-    pub not_finite: u64,
-    /// Whether the targets are classes, so that `top1` and `top5` mean something.
-    pub has_classes: bool,
-}
-
-impl StepSums {
-    /// Adds another step's.
-    pub fn add(&mut self, other: &StepSums) {
-        self.loss += other.loss;
-        self.top1 += other.top1;
-        self.top5 += other.top5;
-        self.records += other.records;
-        self.not_finite += other.not_finite;
-        self.has_classes = other.has_classes;
-    }
-
-    pub(crate) fn count(&mut self, metrics: &BatchMetrics) {
-        if metrics.loss_sum.is_finite() {
-            self.loss += metrics.loss_sum;
-        } else {
-            self.not_finite += 1;
-        }
-        self.top1 += metrics.top1;
-        self.top5 += metrics.top5;
-        self.records += metrics.records;
-    }
-
-    /// Means and shares; the latter where targets are classes.
-    pub fn metrics(&self, has_classes: bool) -> Metrics {
-        let share = |count: u64| count as f64 / self.records.max(1) as f64;
-        Metrics {
-            records: self.records,
-            loss: if self.not_finite > 0 { f64::NAN } else { self.loss / self.records.max(1) as f64 },
-            top1: has_classes.then(|| share(self.top1)),
-            top5: has_classes.then(|| share(self.top5)),
-        }
-    }
-
-    fn to_integers(self, fixed: FixedPoint) -> Vec<i64> {
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        vec![
-            fixed.of(self.loss),
-            count(self.top1),
-            count(self.top5),
-            count(self.records),
-            count(self.not_finite),
-        ]
-    }
-
-    fn from_integers(integers: &[i64], fixed: FixedPoint, has_classes: bool) -> Self {
-        StepSums {
-            loss: fixed.value(integers[0]),
-            top1: integers[1].unsigned_abs(),
-            top5: integers[2].unsigned_abs(),
-            records: integers[3].unsigned_abs(),
-            not_finite: integers[4].unsigned_abs(),
-            has_classes,
-        }
-    }
-}
-
-/// How gradients are summed over this worker's lanes.
-enum Sums {
-    /// In the gradient buffer itself; `travelling` holds the buckets' vectors where there is a ring.
-    Fast { travelling: Vec<Vec<f32>> },
-    /// As integers, bucket by bucket.
-    Fixed { point: FixedPoint, sums: Vec<Vec<i64>>, lane: Vec<f32> },
-}
+/// Fraction bits of what a step's targets weigh, as a share of its records: at most 1, for a record weighs no more.
+const WEIGHT_FRACTION_BITS: u32 = 52;
 
 /// Everything a step needs, kept between steps.
 pub struct Stepper {
@@ -122,6 +50,7 @@ pub struct Stepper {
     missing: Vec<usize>,
     sums: Sums,
     reducer: Option<Reducer>,
+    lanes: usize,
     seed: u64,
     stop_on_nan: bool,
     cadence: Cadence,
@@ -133,6 +62,9 @@ pub struct Stepper {
     steps: u64,
     /// What this worker measured in the step under way.
     own: StepSums,
+    /// What its targets weigh, as a share of all records of the step; over all ranks once the step was collected.
+    /// An integer, so that it is the same number whoever has which lane.
+    weight: i64,
     /// Whether gradients hold anything of the step under way.
     gathered: bool,
     validations: Vec<Validated>,
@@ -168,17 +100,14 @@ impl Stepper {
         let count = model.parameter_count();
         let batch_size = job.batch_size as u64;
         let cadence = Cadence { records, batch_size, accumulate: accumulate_steps };
-        let summed = job.lanes.saturating_mul(usize::try_from(accumulate_steps).unwrap_or(usize::MAX));
+        let batches = usize::try_from(cadence.batches_per_step()).unwrap_or(usize::MAX);
+        let summed = job.lanes.saturating_mul(batches);
         let sums = match job.numerics.mode {
-            NumericsMode::Fast if reducer.is_some() => {
-                Sums::Fast { travelling: buckets.iter().map(|bucket| vec![0.0; bucket.len()]).collect() }
+            NumericsMode::Fast => Sums::fast(&buckets, reducer.is_some()),
+            NumericsMode::Reproducible => {
+                let point = FixedPoint::new(job.numerics.fraction_bits, summed);
+                Sums::fixed(point, &buckets, count)
             }
-            NumericsMode::Fast => Sums::Fast { travelling: Vec::new() },
-            NumericsMode::Reproducible => Sums::Fixed {
-                point: FixedPoint::new(job.numerics.fraction_bits, summed),
-                sums: buckets.iter().map(|bucket| vec![0; bucket.len()]).collect(),
-                lane: vec![0.0; count],
-            },
         };
         // The micro-batches of a batch differ by one record at most.
         let most = usize::try_from(records.min(batch_size)).unwrap_or(usize::MAX).div_ceil(job.lanes);
@@ -193,6 +122,7 @@ impl Stepper {
             buckets,
             sums,
             reducer,
+            lanes: job.lanes,
             seed: job.seed,
             stop_on_nan: job.stop_on_nan,
             cadence,
@@ -200,6 +130,7 @@ impl Stepper {
             step: 0,
             steps: cadence.steps_per_epoch().saturating_mul(job.epochs),
             own: StepSums::default(),
+            weight: 0,
             gathered: false,
             validations: Vec::new(),
             rate: 0.0,
@@ -228,8 +159,13 @@ impl Stepper {
 
     /// Takes note of what a validation measured: schedules look at it.
     pub fn validated(&mut self, metrics: &Metrics) {
-        let Metrics { loss, top1, top5, .. } = *metrics;
-        self.validations.push(Validated { step: self.step, loss, top1, top5 });
+        let shares = [("top1", metrics.top1), ("top5", metrics.top5)];
+        let others = metrics.others.iter().map(|other| (other.name.as_str(), other.value));
+        let mut validated = Validated::new(self.step, metrics.loss);
+        for (name, value) in shares.into_iter().chain(others) {
+            validated = validated.with(name, value);
+        }
+        self.validations.push(validated);
     }
 
     /// What validations have measured.
@@ -261,6 +197,7 @@ impl Stepper {
         if sums.not_finite > 0 && self.stop_on_nan {
             return Err(self.not_finite(&sums));
         }
+        self.weigh();
         let progress = Progress {
             step: self.step,
             steps_per_epoch: self.cadence.steps_per_epoch(),
@@ -277,6 +214,7 @@ impl Stepper {
     /// A step begins: nothing is summed yet.
     fn begin(&mut self) {
         self.own = StepSums { has_classes: self.has_classes(), ..StepSums::default() };
+        self.weight = 0;
         self.gathered = false;
         if let Sums::Fixed { sums, .. } = &mut self.sums {
             sums.iter_mut().for_each(|sums| sums.fill(0));
@@ -326,6 +264,7 @@ impl Stepper {
                 }
             };
             own.count(&metrics);
+            self.weight += weight_point().of(metrics.weight / place.records as f64);
             self.gathered = true;
         }
         if used.is_empty() && place.last {
@@ -352,7 +291,9 @@ impl Stepper {
         let has_classes = own.has_classes;
         if let Some(reducer) = &mut self.reducer {
             let loss = FixedPoint::new(LOSS_FRACTION_BITS, reducer.world());
-            reducer.submit(self.buckets.len(), own.to_integers(loss))?;
+            let mut integers = own.to_integers(loss);
+            integers.push(self.weight);
+            reducer.submit(self.buckets.len(), integers)?;
             for _ in 0..self.buckets.len() {
                 let reduced = reducer.wait_next()?;
                 let range = self.buckets[reduced.bucket].clone();
@@ -375,6 +316,7 @@ impl Stepper {
             }
             if let Bucket::I64(integers) = reducer.wait_next()?.values {
                 own = StepSums::from_integers(&integers, loss, has_classes);
+                self.weight = integers.last().copied().unwrap_or_default();
             }
         } else if let Sums::Fixed { point, sums, .. } = &self.sums {
             for (bucket, sums) in self.buckets.iter().zip(sums) {
@@ -385,6 +327,19 @@ impl Stepper {
             own.not_finite += 1;
         }
         Ok(own)
+    }
+
+    /// Divides the gradients by what the step's targets weigh. Where nothing counts they are 0, and stay so.
+    fn weigh(&mut self) {
+        let factor = (1.0 / weight_point().value(self.weight)) as f32;
+        if self.weight == 0 || factor == 1.0 {
+            return;
+        }
+        let learned =
+            self.model.parameters().iter().filter(|parameter| parameter.kind == ParameterKind::Learned);
+        for parameter in learned {
+            self.grads[parameter.range.clone()].iter_mut().for_each(|gradient| *gradient *= factor);
+        }
     }
 
     fn not_finite(&self, sums: &StepSums) -> Misfortune {
@@ -413,30 +368,25 @@ impl Stepper {
     }
 
     /// Measures a batch without learning from it.
-    ///
-    /// # Errors
-    /// The batch does not fit the model.
-    pub fn evaluate(&mut self, batch: &Batch) -> Result<StepSums, Misfortune> {
-        let mut sums = StepSums { has_classes: self.has_classes(), ..StepSums::default() };
-        if batch.count() > 0 {
-            let weights = self.updater.average().unwrap_or(&self.params);
-            let metrics = self.workspace.forward(&view(batch), weights, None);
-            sums.count(&metrics);
-        }
-        Ok(sums)
+    pub(crate) fn evaluate(&mut self, batch: &Batch, measurer: &mut Measurer, measured: &mut Measured) {
+        let weights = self.updater.average().unwrap_or(&self.params);
+        measurer.measure(&mut self.workspace, weights, batch, measured);
     }
 
     /// Adds up what the ranks have measured.
     ///
     /// # Errors
     /// The ring broke.
-    pub fn sum_over_ranks(&mut self, sums: StepSums) -> Result<StepSums, Misfortune> {
-        let Some(reducer) = &mut self.reducer else { return Ok(sums) };
+    pub(crate) fn sum_over_ranks(&mut self, measured: Measured) -> Result<Measured, Misfortune> {
+        let Some(reducer) = &mut self.reducer else { return Ok(measured) };
         let fixed = FixedPoint::new(LOSS_FRACTION_BITS, reducer.world());
+        let Measured { sums, mut gathered } = measured;
         let mut integers = sums.to_integers(fixed);
-        let summed =
-            reducer.with_ring(move |ring| ring.all_reduce_i64(&mut integers).map(|()| integers))??;
-        Ok(StepSums::from_integers(&summed, fixed, sums.has_classes))
+        let (integers, gathered) = reducer.with_ring(move |ring| {
+            ring.all_reduce_i64(&mut integers)?;
+            over_ranks(ring, &mut gathered).map(|()| (integers, gathered))
+        })??;
+        Ok(Measured { sums: StepSums::from_integers(&integers, fixed, sums.has_classes), gathered })
     }
 
     /// Makes sure that all ranks hold the same parameters: the invariant of data-parallel training.
@@ -473,6 +423,11 @@ impl Stepper {
     }
 }
 
+/// How weights of a step are written as integers.
+fn weight_point() -> FixedPoint {
+    FixedPoint::new(WEIGHT_FRACTION_BITS, 1)
+}
+
 /// FNV-1a over the bits.
 fn fingerprint(params: &[f32]) -> u64 {
     params.iter().fold(0xcbf2_9ce4_8422_2325, |hash, value| {
@@ -488,50 +443,4 @@ pub(crate) fn view(batch: &Batch) -> BatchView<'_> {
         Targets::Values(values) => ringspin_nn::Targets::Values(values),
     };
     BatchView { inputs: &batch.inputs, targets, count: batch.count() }
-}
-
-/// Gradients on their way from backward to the ring, in one lane.
-struct Outgoing<'a> {
-    buckets: &'a [Range<usize>],
-    reducer: Option<&'a mut Reducer>,
-    /// Values of each bucket that this lane has not finished yet.
-    missing: &'a mut [usize],
-    /// Buckets that have left, all those before included: every rank submits them in this order.
-    sent: usize,
-    failure: Option<RingError>,
-}
-
-impl<'a> Outgoing<'a> {
-    fn new(buckets: &'a [Range<usize>], reducer: Option<&'a mut Reducer>, missing: &'a mut [usize]) -> Self {
-        Outgoing { buckets, reducer, missing, sent: 0, failure: None }
-    }
-
-    /// The next lane begins.
-    fn begin_lane(&mut self) {
-        for (missing, bucket) in self.missing.iter_mut().zip(self.buckets) {
-            *missing = bucket.len();
-        }
-    }
-
-    /// Hands the part of `range` that each bucket has to `take`, as `(bucket, offset in it, values)`.
-    fn spread(&mut self, range: Range<usize>, values: &[f32], mut take: impl FnMut(usize, usize, &[f32])) {
-        for (number, bucket) in self.buckets.iter().enumerate() {
-            let (start, end) = (range.start.max(bucket.start), range.end.min(bucket.end));
-            if start < end {
-                take(number, start - bucket.start, &values[start - range.start..end - range.start]);
-                self.missing[number] -= end - start;
-            }
-        }
-    }
-
-    /// Submits the buckets that are complete; `values` takes one out of where it was collected.
-    fn send<B: Into<Bucket>>(&mut self, mut values: impl FnMut(usize) -> B) {
-        let Some(reducer) = &mut self.reducer else { return };
-        while self.missing.get(self.sent) == Some(&0) {
-            if let Err(error) = reducer.submit(self.sent, values(self.sent)) {
-                self.failure.get_or_insert(error);
-            }
-            self.sent += 1;
-        }
-    }
 }

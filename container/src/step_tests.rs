@@ -1,26 +1,31 @@
 //! Tests of steps without data, storage or ApplicationMaster: one worker, and two with a ring between them.
 
-use crate::step::{StepSums, Stepper};
+use crate::step::Stepper;
+use crate::step_sums::StepSums;
 use ringspin_data::formats::Targets;
 use ringspin_data::reader::Batch;
-use ringspin_job::{JobSecret, JobSpec, Settings};
-use ringspin_nn::{Model, Registry, Shape};
-use ringspin_ring::{Abort, Reducer, Ring, RingConfig, Wire};
-use std::net::TcpListener;
+use ringspin_job::{JobSpec, Settings};
+use ringspin_nn::{Model, ParameterKind, Registry, Shape};
+use ringspin_ring::memory::{MemoryOptions, rings};
+use ringspin_ring::{Reducer, Wire};
 use std::sync::Arc;
-use std::time::Duration;
 
 const LANES: usize = 2;
 const RECORDS: usize = 29;
 const INPUTS: usize = 3;
+/// Classes that weigh differently, and one that does not count.
+const WEIGHED: [&str; 2] = ["loss.weight=[0.1, 4.0, 1.0, 0.7]", "loss.ignore_index=2"];
 
-fn job(defines: &[&str]) -> JobSpec {
+const MLP: &str = "[model]\nname = \"mlp\"\nhidden = [5]\noutputs = 4\n";
+/// Its running statistics are those of the last step.
+const NORMED: &str = "[[model.layers]]\ntype = \"batch_norm1d\"\nmomentum = 1.0\n\
+    [[model.layers]]\ntype = \"linear\"\nout_features = 4\n";
+
+fn job(model: &str, defines: &[&str]) -> JobSpec {
     let mut settings = Settings::new();
-    settings.file(
-        "job.toml",
-        "epochs = 2\nlanes = 2\n[input]\npath = \"d\"\n[output]\npath = \"o\"\n[model]\nname = \"mlp\"\n\
-         hidden = [5]\noutputs = 4\n[optimizer]\nlr = 0.1\nmomentum = 0.9\n",
-    );
+    let rest = "epochs = 2\nlanes = 2\n[input]\npath = \"d\"\n[output]\npath = \"o\"\n\
+        [optimizer]\nlr = 0.1\nmomentum = 0.9\n";
+    settings.file("job.toml", &format!("{rest}{model}"));
     defines.iter().for_each(|define| settings.define(define));
     JobSpec::resolve(settings).unwrap()
 }
@@ -62,39 +67,22 @@ fn train(mut stepper: Stepper, job: &JobSpec, lanes: &[usize]) -> (Vec<f32>, Vec
     (weights, made)
 }
 
-fn alone(defines: &[&str]) -> (Vec<f32>, Vec<StepSums>) {
-    let job = job(defines);
+fn alone(model: &str, defines: &[&str]) -> (Vec<f32>, Vec<StepSums>) {
+    let job = job(model, defines);
     train(stepper(&job, None), &job, &[0, 1])
 }
 
 /// The same on two ranks, a lane each.
-fn together(defines: &[&str]) -> Vec<(Vec<f32>, Vec<StepSums>)> {
-    let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    let peers: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
-    let secret = JobSecret::new([7; 32]);
-    let config = |rank| RingConfig {
-        rank,
-        world: 2,
-        generation: 1,
-        attempt: 1,
-        peers: peers.clone(),
-        secret: secret.clone(),
-        connect_timeout: Duration::from_secs(10),
-        io_timeout: Duration::from_secs(20),
-        chunk_bytes: 4096,
-        socket_buffer_bytes: 0,
-        shared_memory: false,
-        abort: Abort::new(),
-    };
-    let job = job(defines);
+fn together(model: &str, defines: &[&str]) -> Vec<(Vec<f32>, Vec<StepSums>)> {
+    let job = job(model, defines);
+    let rings = rings(2, &MemoryOptions::default()).unwrap();
     std::thread::scope(|scope| {
-        let ranks: Vec<_> = listeners
-            .iter()
+        let job = &job;
+        let ranks: Vec<_> = rings
+            .into_iter()
             .enumerate()
-            .map(|(rank, listener)| {
-                let (job, config) = (&job, config(rank));
+            .map(|(rank, ring)| {
                 scope.spawn(move || {
-                    let ring = Ring::connect(config, listener).unwrap();
                     let reducer = Reducer::new(ring, Wire::F32, crate::step::BUCKETS_UNDER_WAY).unwrap();
                     train(stepper(job, Some(reducer)), job, &[rank])
                 })
@@ -109,15 +97,23 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
+/// With and without weights of targets.
+fn losses() -> [&'static [&'static str]; 2] {
+    [&[], &WEIGHED]
+}
+
 #[test]
 fn batches_that_add_up_are_one_large_batch() {
-    for mode in ["fast", "reproducible"] {
+    for (mode, loss) in
+        ["fast", "reproducible"].into_iter().flat_map(|mode| losses().map(|loss| (mode, loss)))
+    {
         let mode = format!("numerics={mode}");
-        let (whole, large) = alone(&[&mode, "batch_size=12"]);
+        let defines = |more: &[&str]| alone(MLP, &[loss, &[&mode], more].concat());
+        let (whole, large) = defines(&["batch_size=12"]);
         for (size, count) in [(4, 3), (6, 2), (3, 4)] {
             let (size, count) = (format!("batch_size={size}"), format!("accumulate_steps={count}"));
-            let (parts, small) = alone(&[&mode, &size, &count]);
-            assert!(distance(&whole, &parts) < 1e-5, "{mode}, {size}");
+            let (parts, small) = defines(&[&size, &count]);
+            assert!(distance(&whole, &parts) < 1e-5, "{mode}, {size}, {loss:?}");
             assert_eq!((small.len(), large.len()), (6, 6), "an epoch's last step takes what is left");
             for (small, large) in small.iter().zip(&large) {
                 assert_eq!((small.records, small.top1), (large.records, large.top1));
@@ -130,12 +126,15 @@ fn batches_that_add_up_are_one_large_batch() {
 /// The last batch of an epoch has one record: rank 1 has nothing in it, but something from the batches before.
 #[test]
 fn ranks_add_up_too_where_the_last_batch_leaves_one_out() {
-    for mode in ["fast", "reproducible"] {
+    for (mode, loss) in
+        ["fast", "reproducible"].into_iter().flat_map(|mode| losses().map(|loss| (mode, loss)))
+    {
         let mode = format!("numerics={mode}");
         for count in ["accumulate_steps=1", "accumulate_steps=3", "accumulate_steps=100"] {
-            let defines = [&mode[..], "batch_size=4", count, "clip_norm=0.5", "ema_decay=0.5"];
-            let (expected, steps) = alone(&defines);
-            for (weights, made) in together(&defines) {
+            let more = [&mode[..], "batch_size=4", count, "clip_norm=0.5", "ema_decay=0.5"];
+            let defines = [loss, &more].concat();
+            let (expected, steps) = alone(MLP, &defines);
+            for (weights, made) in together(MLP, &defines) {
                 assert!(distance(&weights, &expected) < 1e-5, "{mode}, {count}");
                 assert!(weights == expected || mode.ends_with("fast"), "the same bits, {count}");
                 let records = |made: &[StepSums]| made.iter().map(|sums| sums.records).collect::<Vec<_>>();
@@ -145,11 +144,74 @@ fn ranks_add_up_too_where_the_last_batch_leaves_one_out() {
     }
 }
 
+/// PyTorch's mean for the whole step, whatever its batches and lanes: the biases' gradients by hand.
+#[test]
+fn a_step_learns_from_the_mean_over_what_its_targets_weigh() {
+    let model = "[[model.layers]]\ntype = \"linear\"\nout_features = 4\n";
+    let defines = ["batch_size=4", "accumulate_steps=100", "epochs=1", "optimizer.momentum=0.0"];
+    let job = job(model, &[&WEIGHED[..], &defines].concat());
+    let mut stepper = stepper(&job, None);
+    let before = stepper.weights().to_vec();
+    for start in (0..RECORDS).step_by(4) {
+        stepper.take(&micro_batches(&[0, 1], start..RECORDS.min(start + 4))).unwrap();
+    }
+    let (mut grads, mut total) = ([0.0f64; 4], 0.0);
+    for record in (0..RECORDS).filter(|record| record % 4 != 2) {
+        let (class, weight) = (record % 4, [0.1, 4.0, 1.0, 0.7][record % 4]);
+        let inputs = &micro_batches(&[record % LANES], record..record + 1)[0].inputs;
+        let z: Vec<f64> = (0..4)
+            .map(|o| {
+                let row = &before[o * INPUTS..(o + 1) * INPUTS];
+                let dot: f64 = row.iter().zip(inputs).map(|(w, x)| f64::from(w * x)).sum();
+                (dot + f64::from(before[4 * INPUTS + o])).exp()
+            })
+            .collect();
+        let sum: f64 = z.iter().sum();
+        for (o, grad) in grads.iter_mut().enumerate() {
+            *grad += weight * (z[o] / sum - f64::from(u8::from(o == class)));
+        }
+        total += weight;
+    }
+    for (o, grad) in grads.iter().enumerate() {
+        let change = f64::from(before[4 * INPUTS + o] - stepper.weights()[4 * INPUTS + o]);
+        assert!((change - 0.1 * grad / total).abs() < 1e-6, "{change} instead of {}", 0.1 * grad / total);
+    }
+}
+
+/// Statistics are means over records, whatever these weigh, on any number of workers.
+#[test]
+fn statistics_of_a_step_are_means_over_the_records_of_its_micro_batches() {
+    let mean = |records: std::ops::Range<usize>, feature: usize| {
+        let batches = micro_batches(&[0, 1], records.clone());
+        let all = batches.iter().flat_map(|batch| batch.inputs.iter().skip(feature).step_by(INPUTS));
+        all.map(|input| f64::from(*input)).sum::<f64>() / records.len() as f64
+    };
+    for (count, last) in [(1, 28), (3, 24), (100, 0)] {
+        for loss in losses() {
+            let count = format!("accumulate_steps={count}");
+            let defines = [loss, &["batch_size=4", "numerics=reproducible", &count]].concat();
+            let (job, (weights, _)) = (job(NORMED, &defines), alone(NORMED, &defines));
+            let model =
+                Model::build(&Registry::standard(), &job.model, &Shape::new(&[INPUTS]).unwrap(), &job.loss);
+            let model = model.unwrap();
+            let means = model.parameters().iter().find(|p| p.kind == ParameterKind::Statistic).unwrap();
+            for (feature, got) in weights[means.range.clone()].iter().enumerate() {
+                let expected = mean(last..RECORDS, feature);
+                assert!(
+                    (f64::from(*got) - expected).abs() < 1e-5,
+                    "{count}, {loss:?}: {got}, not {expected}"
+                );
+            }
+            assert!(together(NORMED, &defines).iter().all(|rank| rank.0 == weights), "{count}, {loss:?}");
+        }
+    }
+}
+
 #[test]
 fn weights_are_the_average_where_one_is_kept() {
-    let (last, _) = alone(&["batch_size=10"]);
-    let (average, _) = alone(&["batch_size=10", "ema_decay=0.9"]);
-    let (same, _) = alone(&["batch_size=10", "ema_decay=0"]);
+    let (last, _) = alone(MLP, &["batch_size=10"]);
+    let (average, _) = alone(MLP, &["batch_size=10", "ema_decay=0.9"]);
+    let (same, _) = alone(MLP, &["batch_size=10", "ema_decay=0"]);
     assert!(distance(&last, &average) > 1e-3);
     assert!(distance(&last, &same) < 1e-6, "nothing is kept of older weights");
 }

@@ -7,27 +7,25 @@
 //! ```
 
 use crate::Misfortune;
+use crate::chosen::Chosen;
 use crate::link::Link;
+use crate::measure::Measurer;
 use crate::model_file::{self, MANIFEST_VERSION, Manifest};
 use crate::report::Report;
 use crate::selection::judge;
-use crate::step::{StepSums, Stepper};
+use crate::step::Stepper;
 use crate::storage;
+use crate::validation::Validation;
 use ringspin_control::messages::{Assignment, FailureKind, JobContext, ToAm};
-use ringspin_control::status::Metrics;
 use ringspin_data::index::DatasetIndex;
 use ringspin_data::plan::{Deal, Order, Plan, PlanOptions};
 use ringspin_data::reader::{Batch, Reader, ReaderOptions};
 use ringspin_data::storage::Storage;
 use ringspin_data::{Dataset, DatasetOptions, formats::Normalisation};
 use ringspin_hadoop::credentials::Credentials;
-use ringspin_job::{
-    InputSpec, JobSecret, JobSpec, Metric, Monitor, Origin, Problems, SelectionSpec, ValidationSpec,
-    WirePrecision,
-};
+use ringspin_job::{InputSpec, JobSecret, JobSpec, Origin, Problems, SelectionSpec, WirePrecision};
 use ringspin_nn::{Model, Registry, Shape, TargetKind};
 use ringspin_ring::{Abort, Reducer, Ring, RingConfig, Wire};
-use std::borrow::Cow;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,14 +85,18 @@ pub fn check_training(registry: &Registry, job: &JobSpec, model: &Model) -> Resu
     let optimizers = registry.build_optimizers(&job.optimizer).map_err(wrong)?;
     let schedule = registry.build_schedule(&job.schedule).map_err(wrong)?;
     let mut problems = optimizers.assign(model.parameters()).err().unwrap_or_default();
-    let SelectionSpec { monitor, patience, keep_best, .. } = job.selection;
-    let own = (patience.is_some() || keep_best).then_some(monitor);
-    if matches!(model.targets(), TargetKind::Values { .. }) {
-        let schedules = (&job.schedule.origin, "schedule.monitor", schedule.monitor());
-        for (origin, key, monitor) in [(&Origin::Default, "early_stopping.monitor", own), schedules] {
-            if let Some(Monitor { metric, .. }) = monitor.filter(|monitor| monitor.metric != Metric::Loss) {
-                let message =
-                    format!("\"{metric}\" needs classes, the loss compares numbers; monitor the loss");
+    let SelectionSpec { monitor, patience, keep_best, .. } = &job.selection;
+    let own = (patience.is_some() || *keep_best).then(|| monitor.clone());
+    if !matches!(model.targets(), TargetKind::Classes { .. }) {
+        let own = own.map(|own| (&Origin::Default, "early_stopping.monitor", own));
+        let schedules = schedule.monitors().into_iter();
+        let schedules = schedules.map(|monitor| (&job.schedule.origin, "schedule.monitor", monitor));
+        for (origin, key, monitor) in own.into_iter().chain(schedules) {
+            if ["top1", "top5"].contains(&monitor.metric.as_str()) {
+                let message = format!(
+                    "\"{}\" needs classes, the loss compares numbers; monitor the loss, or one of validation.metrics",
+                    monitor.metric
+                );
                 problems.add(origin, key, message);
             }
         }
@@ -104,12 +106,14 @@ pub fn check_training(registry: &Registry, job: &JobSpec, model: &Model) -> Resu
 
 /// How records of an input are read for a model.
 pub fn dataset_options(input: &InputSpec, model: &Model) -> DatasetOptions {
-    let classes = match model.targets() {
-        TargetKind::Classes { count, .. } => u32::try_from(count).ok(),
-        TargetKind::Values { .. } | TargetKind::Binary { .. } => None,
-    };
+    let targets = model.targets();
     let normalisation = Normalisation { mean: input.mean.clone(), std: input.std.clone() };
-    DatasetOptions { normalisation, classes, cache_bytes: input.cache_bytes }
+    DatasetOptions {
+        normalisation,
+        classes: targets.classes().and_then(|count| u32::try_from(count).ok()),
+        ignored: targets.ignored(),
+        cache_bytes: input.cache_bytes,
+    }
 }
 
 impl Training {
@@ -139,7 +143,8 @@ impl Training {
             Stepper::new(registry, &job, Arc::clone(&model), plan.records(), self.ring(&job, &own)?)?;
         self.link.send(ToAm::Joined { generation: self.assignment.generation });
         self.link.pulse.set_state("training");
-        let validation = self.validation(&job, &model, &storage, &own, plan.step_records(0))?;
+        let mut validation =
+            self.validation(registry, (&job, &model), &storage, &own, plan.step_records(0))?;
         let mut report = Report::new(&self.link, own.rank, stepper.steps_per_epoch(), job.epochs);
         let mut best = None;
         for epoch in 0..job.epochs {
@@ -153,13 +158,13 @@ impl Training {
             }
             stepper.check_replicas()?;
             report.epoch_end();
-            if let Some((every, validation)) = &validation
-                && ((epoch + 1) % every == 0 || epoch + 1 == job.epochs)
+            if let Some((every, validation)) = &mut validation
+                && ((epoch + 1) % *every == 0 || epoch + 1 == job.epochs)
             {
                 self.link.pulse.set_state("validating");
                 let metrics = validation.measure(&mut stepper)?;
-                report.validated(epoch, metrics);
                 stepper.validated(&metrics);
+                report.validated(epoch, metrics);
                 let verdict = judge(&job.selection, stepper.validations());
                 if verdict.best && job.selection.keep_best && own.rank == 0 {
                     best = Some(Chosen::now(&stepper, &report).kept());
@@ -228,17 +233,17 @@ impl Training {
 
     fn validation(
         &mut self,
-        job: &JobSpec,
-        model: &Model,
+        registry: &Registry,
+        (job, model): (&JobSpec, &Model),
         storage: &Storage,
         own: &Own,
         step_records: u64,
     ) -> Result<Option<(u64, Validation)>, Misfortune> {
-        let (Some(ValidationSpec { input, every_epochs }), Some(index)) =
-            (&job.validation, self.assignment.validation.take())
-        else {
+        let (Some(spec), Some(index)) = (&job.validation, self.assignment.validation.take()) else {
             return Ok(None);
         };
+        let measurer = Measurer::new(registry, &spec.metrics, model)?;
+        measurer.check_memory(index.records(), job.workers.container.memory_bytes / 2)?;
         let options = PlanOptions {
             lanes: job.lanes,
             // Micro-batches no larger than those that the training has memory for.
@@ -247,15 +252,16 @@ impl Training {
             deal: Deal::FileOrder,
         };
         let plan = Arc::new(Plan::new(&index, &options)?);
-        let dataset = Dataset::new(storage.clone(), Arc::new(index), &dataset_options(input, model))?;
+        let dataset = Dataset::new(storage.clone(), Arc::new(index), &dataset_options(&spec.input, model))?;
         let validation = Validation {
+            measurer,
             dataset: Arc::new(dataset),
             plan,
             lanes: own.lanes.clone(),
             runtime: self.runtime.clone(),
-            prefetch: input.prefetch,
+            prefetch: spec.input.prefetch,
         };
-        Ok(Some((*every_epochs, validation)))
+        Ok(Some((spec.every_epochs, validation)))
     }
 
     fn write(
@@ -285,44 +291,6 @@ impl Training {
     }
 }
 
-/// Weights to be written, and what is known of them.
-struct Chosen<'a> {
-    weights: Cow<'a, [f32]>,
-    step: u64,
-    /// Epochs they were trained.
-    epochs: u64,
-    training: Option<Metrics>,
-    validation: Option<Metrics>,
-}
-
-impl<'a> Chosen<'a> {
-    /// The weights of now.
-    fn now(stepper: &'a Stepper, report: &Report<'_>) -> Self {
-        Chosen {
-            weights: Cow::Borrowed(stepper.weights()),
-            step: stepper.step(),
-            epochs: stepper.step() / stepper.steps_per_epoch(),
-            training: report.last_epoch,
-            validation: report.validation,
-        }
-    }
-
-    /// A copy that outlives further steps.
-    fn kept(self) -> Chosen<'static> {
-        let Chosen { weights, step, epochs, training, validation } = self;
-        Chosen { weights: Cow::Owned(weights.into_owned()), step, epochs, training, validation }
-    }
-
-    /// The best weights where they were kept, else those of now.
-    fn of(best: Option<Chosen<'static>>, stepper: &'a Stepper, report: &Report<'_>) -> Self {
-        let Some(best) = best else { return Chosen::now(stepper, report) };
-        if let Some(metrics) = best.validation.filter(|_| best.step < stepper.step()) {
-            report.kept(best.epochs - 1, metrics);
-        }
-        best
-    }
-}
-
 /// This worker's place.
 struct Own {
     rank: usize,
@@ -348,33 +316,4 @@ fn next_batches(reader: &mut Reader, lanes: &[usize]) -> Result<Vec<Batch>, Misf
             })
         })
         .collect()
-}
-
-/// Measures the model on validation data; every rank takes the lanes it trains.
-struct Validation {
-    dataset: Arc<Dataset>,
-    plan: Arc<Plan>,
-    lanes: Vec<usize>,
-    runtime: Handle,
-    prefetch: usize,
-}
-
-impl Validation {
-    fn measure(&self, stepper: &mut Stepper) -> Result<Metrics, Misfortune> {
-        let steps = self.plan.steps_per_epoch();
-        let options = ReaderOptions { prefetch: self.prefetch, end_step: steps };
-        let mut reader =
-            Reader::new(self.runtime.clone(), Arc::clone(&self.dataset), Arc::clone(&self.plan), options);
-        self.lanes.iter().for_each(|lane| reader.hold(*lane, 0));
-        let mut sums = StepSums::default();
-        for _ in 0..steps {
-            for lane in &self.lanes {
-                if let Some(batch) = reader.next(*lane)? {
-                    sums.add(&stepper.evaluate(&batch)?);
-                    reader.recycle(batch);
-                }
-            }
-        }
-        Ok(stepper.sum_over_ranks(sums)?.metrics(stepper.has_classes()))
-    }
 }

@@ -562,9 +562,8 @@ impl Machine {
     }
 
     fn validated(&mut self, epoch: u64, metrics: Metrics, out: &mut Vec<Action>) {
+        out.push(Action::Log(format!("epoch {}: validation {metrics}", epoch + 1)));
         self.progress.validation = Some(metrics);
-        let top1 = metrics.top1.map(|top1| format!(", accuracy {:.2} %", top1 * 100.0)).unwrap_or_default();
-        out.push(Action::Log(format!("epoch {}: validation loss {:.4}{top1}", epoch + 1, metrics.loss)));
     }
 
     fn committed(&mut self, now: Duration, out: &mut Vec<Action>) {

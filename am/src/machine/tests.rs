@@ -512,7 +512,7 @@ fn what_people_want_to_know_is_logged_and_the_last_validation_counts() {
 #[test]
 fn the_status_tells_progress_and_time_left() {
     let mut bench = Bench::training();
-    let metrics = Metrics { records: 1000, loss: 0.5, top1: Some(0.9), top5: None };
+    let metrics = Metrics { records: 1000, loss: 0.5, top1: Some(0.9), ..Metrics::default() };
     let progress = Progress {
         epoch: 1,
         step: 10,

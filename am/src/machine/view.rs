@@ -29,7 +29,7 @@ impl TrainingView {
         self.step = progress.step;
         self.steps = progress.steps;
         self.learning_rate = progress.learning_rate;
-        self.training = Some(progress.metrics);
+        self.training = Some(progress.metrics.clone());
         self.first_step_ms = Some(progress.first_step_ms);
     }
 }
@@ -89,8 +89,8 @@ impl Machine {
             step: view.step,
             steps: view.steps,
             records_per_second: view.records_per_second,
-            training: view.training,
-            validation: view.validation,
+            training: view.training.clone(),
+            validation: view.validation.clone(),
             learning_rate: view.learning_rate,
             seconds_left: view.seconds_left,
             workers,

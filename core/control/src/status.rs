@@ -1,6 +1,7 @@
 //! What a job looks like from outside: pushed to observers, served as JSON by the AM's page.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,17 +23,57 @@ pub enum Phase {
     Ended,
 }
 
-/// Sums over records, and what they come to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What was measured on records.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// Records measured.
     pub records: u64,
-    /// Mean loss a record.
+    /// Mean loss; not a number where it is not finite or nothing counts.
+    #[serde(deserialize_with = "number_or_null")]
     pub loss: f64,
     /// Share of records whose target is the largest output, 0 to 1; absent where targets are numbers.
     pub top1: Option<f64>,
     /// Share of records whose target is among the five largest outputs, 0 to 1.
     pub top5: Option<f64>,
+    /// What else was asked for (`validation.metrics`), in that order.
+    #[serde(default)]
+    pub others: Vec<Measurement>,
+}
+
+impl fmt::Display for Metrics {
+    /// `loss 0.0312, accuracy 99.05 %, f1 0.9871`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "loss {:.4}", self.loss)?;
+        if let Some(top1) = self.top1 {
+            write!(f, ", accuracy {:.2} %", top1 * 100.0)?;
+        }
+        for Measurement { name, value, why } in &self.others {
+            match value {
+                Some(value) => write!(f, ", {name} {value:.4}")?,
+                None => write!(f, ", no {name} ({why})")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// As it was asked for, such as `hr@10`.
+    pub name: String,
+    /// What came out.
+    pub value: Option<f64>,
+    /// Why nothing did.
+    pub why: String,
+}
+
+/// A number, or what JSON has for one that is none.
+fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    if deserializer.is_human_readable() {
+        return Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN));
+    }
+    f64::deserialize(deserializer)
 }
 
 /// One worker.

@@ -99,7 +99,7 @@ mod tests {
     /// 8 chunks of 10 records of 10 bytes in one file, without a header.
     fn index() -> DatasetIndex {
         let codec = BinaryCodec { element: Element::U8, values: 10, planes: 0, label: LabelPlace::None };
-        let schema = RecordSchema { shape: vec![10], target: TargetKind::None };
+        let schema = RecordSchema { shape: vec![10], target: TargetKind::None, targets: 0 };
         let chunk = |i: u64| Chunk {
             file: 0,
             records: 10,

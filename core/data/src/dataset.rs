@@ -5,7 +5,7 @@
 //! entry never hits when every epoch asks for everything.
 
 use crate::error::{DataError, Place};
-use crate::formats::{Decoder, Normalisation, RecordBytes, gzip};
+use crate::formats::{Decoder, LabelRule, Normalisation, RecordBytes, gzip};
 use crate::index::{Chunk, DataFile, DatasetIndex, LabelsFile, inflate};
 use crate::storage::{Location, Storage};
 use bytes::Bytes;
@@ -52,6 +52,8 @@ pub struct DatasetOptions {
     pub normalisation: Normalisation,
     /// Classes of the model; a label beyond them is an error. None: labels are not checked.
     pub classes: Option<u32>,
+    /// A label that is let through although it is no class of the model, such as -100.
+    pub ignored: Option<i64>,
     /// Bytes of chunks that stay in memory although no lane uses them at the moment.
     pub cache_bytes: u64,
 }
@@ -65,7 +67,8 @@ impl Dataset {
         options: &DatasetOptions,
     ) -> Result<Dataset, DataError> {
         let (codec, schema) = (index.codec.clone(), index.schema.clone());
-        let decoder = Decoder::new(codec, schema, &options.normalisation, options.classes)?;
+        let labels = LabelRule { classes: options.classes, ignored: options.ignored };
+        let decoder = Decoder::new(codec, schema, &options.normalisation, labels)?;
         Ok(Dataset {
             storage,
             index,

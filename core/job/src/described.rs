@@ -19,13 +19,13 @@ pub(crate) fn described(input: &InputSpec) -> (Value, Written, Written) {
             ("idx", vec![("input.images", text(images)), ("input.labels", text(labels))])
         }
         InputFormat::Csv { files, header, delimiter, label, features, shape, classes } => {
-            let features = Value::List(features.iter().map(|feature| text(feature)).collect());
+            let texts = |texts: &[String]| Value::List(texts.iter().map(|column| text(column)).collect());
             let keys = vec![
                 ("input.files", text(files)),
                 ("input.csv.header", Value::Bool(*header)),
                 ("input.csv.delimiter", text(&char::from(*delimiter).to_string())),
-                ("input.csv.label", text(label)),
-                ("input.csv.features", features),
+                ("input.csv.label", texts(label)),
+                ("input.csv.features", texts(features)),
                 ("input.csv.shape", counts(shape)),
                 ("input.csv.target", text(if *classes { "class" } else { "number" })),
             ];

@@ -4,7 +4,7 @@
 //! key's default. Tables that are chosen by name (`model`, `loss`, `optimizer`, `schedule`) are open here: their
 //! parameters belong to the component that is named.
 
-use crate::{METRICS, MODES};
+use crate::MODES;
 
 /// What a key accepts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -200,9 +200,10 @@ pub const KEYS: &[Key] = &[
     key("input.csv.delimiter", Kind::Text, Some("\",\""), "csv: one character between fields."),
     key(
         "input.csv.label",
-        Kind::Text,
+        Kind::Texts,
         Some("\"0\""),
-        "csv: column of the target, by name (needs the header) or by index from 0; empty: records have none.",
+        "csv: column of the target, by name (needs the header) or by index from 0; a list where records have several \
+         targets; empty: records have none.",
     ),
     key(
         "input.csv.features",
@@ -258,6 +259,13 @@ pub const KEYS: &[Key] = &[
     key("validation.files", Kind::Text, None, "csv, raw: files of the validation data."),
     key("validation.every_epochs", Kind::Count(1), Some("1"), "Epochs between two validations."),
     key(
+        "validation.metrics",
+        Kind::Texts,
+        Some("[]"),
+        "What validations and evaluate measure besides the loss and, for classes, top1 and top5: names with their \
+         parameters, such as \"f1\", \"top3\", \"roc_auc(positive = 2)\", \"hr@10(group = 100)\". The list is below.",
+    ),
+    key(
         "early_stopping.patience",
         Kind::Count(1),
         None,
@@ -265,16 +273,16 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "early_stopping.monitor",
-        Kind::Choice(&METRICS),
+        Kind::Text,
         Some("\"loss\""),
-        "What of a validation is compared: the mean loss, or the share of records whose class had the largest (one of \
-         the five largest) outputs.",
+        "What of a validation is compared: loss (the mean), for classes top1 and top5 (the share of targets whose class \
+         had the largest, or one of the five largest outputs), or a name of validation.metrics.",
     ),
     key(
         "early_stopping.mode",
         Kind::Choice(&MODES),
         Some("\"auto\""),
-        "Whether less (min) or more (max) is better; auto: min for the loss, max for shares.",
+        "Whether less (min) or more (max) is better; auto: min for loss, mae, mse and perplexity, max for all others.",
     ),
     key(
         "early_stopping.min_delta",

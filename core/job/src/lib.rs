@@ -17,6 +17,7 @@ mod value;
 
 pub use params::{Component, ParamReader, Params};
 pub use problem::{Problem, Problems, nearest};
+pub use resolve::resolve_metrics;
 pub use secret::{Challenge, JobSecret, PROOF_BYTES, Proof, Side};
 pub use settings::Settings;
 pub use spec::*;

@@ -29,6 +29,31 @@ impl Component {
         Component { path: path.into(), name: name.into(), origin: Origin::Code, params: Params::default() }
     }
 
+    /// Reads `name` or `name(key = value, ...)`, values as in TOML.
+    ///
+    /// # Errors
+    /// It has another form.
+    pub fn from_call(path: &str, text: &str, origin: &Origin) -> Result<Component, String> {
+        let expected = || {
+            format!(
+                "expected a name, with its parameters in brackets: \"top5\", \"hr@10(group = 100)\"; found \"{text}\""
+            )
+        };
+        let (name, params) = match text.trim().split_once('(') {
+            Some((name, rest)) => (name.trim_end(), rest.strip_suffix(')').ok_or_else(expected)?),
+            None => (text.trim(), ""),
+        };
+        if name.is_empty() || name.contains(|c: char| !(c.is_ascii_alphanumeric() || "_@".contains(c))) {
+            return Err(expected());
+        }
+        let Value::Table(params) = Value::from_argument(&format!("{{ {params} }}")) else {
+            return Err(expected());
+        };
+        let setting = |value| Setting { value, origin: origin.clone() };
+        let params = params.into_iter().map(|(name, value)| (name, setting(value))).collect();
+        Ok(Component { path: path.into(), name: name.into(), origin: origin.clone(), params: Params(params) })
+    }
+
     /// Adds a parameter.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -293,6 +318,14 @@ impl ParamReader<'_> {
         })
     }
 
+    /// A text; required when `default` is `None`.
+    pub fn text(&mut self, name: &'static str, default: Option<&str>) -> String {
+        self.read(name, default.map(String::from), String::new(), "text in quotes", |value| match value {
+            Value::Text(text) if !text.is_empty() => Some(text.clone()),
+            _ => None,
+        })
+    }
+
     /// One text or a list of at least one; required when `default` is `None`.
     pub fn texts(&mut self, name: &'static str, default: Option<Vec<String>>) -> Vec<String> {
         let text = |value: &Value| match value {
@@ -363,6 +396,22 @@ impl ParamReader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_name_a_component_and_its_parameters() {
+        let read = |text: &str| Component::from_call("m[0]", text, &Origin::Define);
+        assert_eq!(read(" top5 ").map(|c| (c.name, c.params.0.len())), Ok(("top5".into(), 0)));
+        let call = read("hr@10( group = 50, positive=1 )").unwrap();
+        assert_eq!((call.path.as_str(), call.name.as_str()), ("m[0]", "hr@10"));
+        assert_eq!(call.params.0["group"], Setting { value: Value::Int(50), origin: Origin::Define });
+        assert_eq!(
+            read("f1(average = \"micro\")").unwrap().params.0["average"].value,
+            Value::Text("micro".into())
+        );
+        for wrong in ["", "(k = 1)", "top(k = 1", "top k", "top(k)", "top(k = 1) x", "top(}, {)"] {
+            assert!(read(wrong).unwrap_err().contains("expected a name"), "{wrong}");
+        }
+    }
 
     #[test]
     fn all_mistakes_of_a_component_are_reported_together() {

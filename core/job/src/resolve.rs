@@ -159,6 +159,19 @@ impl InputSpec {
     }
 }
 
+/// The metrics of a command that uses a trained model: those that somebody wrote, or those of `trained`.
+///
+/// # Errors
+/// Everything that is wrong with the former.
+pub fn resolve_metrics(settings: &Settings, trained: &[Component]) -> Result<Vec<Component>, Problems> {
+    if !settings.is_set("validation.metrics") {
+        return Ok(trained.to_vec());
+    }
+    let mut reader = Reader { settings, problems: Problems::new() };
+    let metrics = read_metrics(&mut reader);
+    reader.problems.or(metrics)
+}
+
 fn read(reader: &mut Reader<'_>) -> JobSpec {
     let workers_max = reader.count("workers.max") as usize;
     let mode = match reader.text("numerics.mode").as_str() {
@@ -296,7 +309,11 @@ fn read_format(reader: &mut Reader<'_>) -> InputFormat {
                 files: reader.text("input.files"),
                 header: reader.flag("input.csv.header"),
                 delimiter: delimiter.bytes().next().unwrap_or(b','),
-                label: reader.text("input.csv.label"),
+                label: reader
+                    .texts("input.csv.label")
+                    .into_iter()
+                    .filter(|label| !label.is_empty())
+                    .collect(),
                 features: reader.texts("input.csv.features"),
                 shape: reader.counts("input.csv.shape"),
                 classes: reader.text("input.csv.target") == "class",
@@ -353,10 +370,15 @@ fn read_format(reader: &mut Reader<'_>) -> InputFormat {
 fn read_validation(reader: &mut Reader<'_>, input: &InputSpec) -> Option<ValidationSpec> {
     let places = ["validation.path", "validation.images", "validation.labels", "validation.files"];
     if !places.iter().any(|key| reader.settings.is_set(key)) {
-        if reader.settings.differs("validation.every_epochs") {
-            let origin = reader.origin("validation.every_epochs");
-            let message = "says how often to validate, but no validation data is given (validation.path, .images, .files)";
-            reader.problems.add(&origin, "validation.every_epochs", message);
+        for (key, what) in
+            [("validation.every_epochs", "how often to validate"), ("validation.metrics", "what to measure")]
+        {
+            if reader.settings.differs(key) {
+                let message = format!(
+                    "says {what}, but no validation data is given (validation.path, .images, .files)"
+                );
+                reader.problems.add(&reader.origin(key), key, message);
+            }
         }
         return None;
     }
@@ -387,7 +409,21 @@ fn read_validation(reader: &mut Reader<'_>, input: &InputSpec) -> Option<Validat
             replace(reader, "validation.labels", None);
         }
     }
-    Some(ValidationSpec { input: validation, every_epochs: reader.count("validation.every_epochs") })
+    let metrics = read_metrics(reader);
+    Some(ValidationSpec { input: validation, every_epochs: reader.count("validation.every_epochs"), metrics })
+}
+
+fn read_metrics(reader: &mut Reader<'_>) -> Vec<Component> {
+    let (texts, origin) = (reader.texts("validation.metrics"), reader.origin("validation.metrics"));
+    let mut metrics = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
+        let path = format!("validation.metrics[{i}]");
+        match Component::from_call(&path, text, &origin) {
+            Ok(metric) => metrics.push(metric),
+            Err(message) => reader.problems.add(&origin, path, message),
+        }
+    }
+    metrics
 }
 
 /// Keys of layers that there are not.
@@ -415,6 +451,12 @@ fn stray_layers(reader: &mut Reader<'_>, layer_count: usize) {
 /// What hangs on validations needs some, and what belongs to early stopping needs that.
 fn selection(spec: &JobSpec, reader: &mut Reader<'_>) {
     let mut idle: Vec<(&str, &str)> = Vec::new();
+    if let Some(validation) = &spec.validation
+        && let Err(message) = spec.selection.monitor.check(&validation.metrics)
+    {
+        let origin = reader.origin("early_stopping.monitor");
+        reader.problems.add(&origin, "early_stopping.monitor", message);
+    }
     if spec.validation.is_none() {
         let needs = "needs validation data (validation.path, .images, .files)";
         idle.extend(spec.selection.patience.map(|_| ("early_stopping.patience", needs)));
@@ -577,6 +619,12 @@ mod tests {
         let selection = |defines: &[&str]| resolve(&validated, defines).map(|spec| spec.selection);
         let chosen = selection(&["early_stopping.patience=3", "early_stopping.monitor=top1"]).unwrap();
         assert_eq!((chosen.patience, chosen.monitor.maximize, chosen.keep_best), (Some(3), true, false));
+        let perplexity = ["keep_best=true", "early_stopping.monitor=perplexity"];
+        let chosen =
+            selection(&[&perplexity[..], &["validation.metrics=[\"perplexity\"]"]].concat()).unwrap();
+        assert!(!chosen.monitor.maximize);
+        let text = selection(&perplexity).unwrap_err();
+        assert!(text.contains("do not measure \"perplexity\", but loss, top1, top5; list it"), "{text}");
         let chosen = selection(&["keep_best=true", "early_stopping.mode=max"]).unwrap();
         assert!(chosen.keep_best && chosen.monitor.maximize && chosen.patience.is_none());
         let text = resolve(MINIMAL, &["keep_best=true", "early_stopping.patience=1"]).unwrap_err();
@@ -660,13 +708,37 @@ mod tests {
     }
 
     #[test]
+    fn metrics_are_read_with_their_parameters() {
+        let metrics = "validation.metrics=[\"top5\", \"hr@10(group = 50)\"]";
+        let spec = resolve(MINIMAL, &["validation.path=v", metrics]).unwrap();
+        let found = spec.validation.unwrap().metrics;
+        assert_eq!((found[0].name.as_str(), found[1].name.as_str()), ("top5", "hr@10"));
+        assert_eq!(found[1].params.0["group"].value, Value::Int(50));
+        assert_eq!(found[1].path, "validation.metrics[1]");
+        let text = resolve(MINIMAL, &["validation.path=v", "validation.metrics=[\"top 5\"]"]).unwrap_err();
+        assert!(
+            text.contains("-D: validation.metrics[0]: expected a name, with its parameters in brackets"),
+            "{text}"
+        );
+        let text = resolve(MINIMAL, &[metrics]).unwrap_err();
+        assert!(text.contains("validation.metrics: says what to measure, but no validation data"), "{text}");
+        let mut settings = Settings::new();
+        assert_eq!(resolve_metrics(&settings, &found), Ok(found.clone()));
+        settings.define("validation.metrics=f1");
+        let other = resolve_metrics(&settings, &found).unwrap();
+        assert_eq!(other.iter().map(|metric| metric.name.as_str()).collect::<Vec<_>>(), ["f1"]);
+    }
+
+    #[test]
     fn columns_are_names_or_numbers() {
         let text = "[input]\npath = \"d\"\nformat = \"csv\"\ncsv.label = 2\ncsv.features = [0, 1]\n[output]\n\
                     path = \"o\"\n[model]\nname = \"mlp\"\n";
         let InputFormat::Csv { label, features, .. } = resolve(text, &[]).unwrap().input.format else {
             panic!()
         };
-        assert_eq!((label.as_str(), features), ("2", vec!["0".to_string(), "1".to_string()]));
+        assert_eq!((label, features), (vec!["2".to_string()], vec!["0".to_string(), "1".to_string()]));
+        let several = resolve(text, &["input.csv.label=[2, \"y\"]"]).unwrap().input.format;
+        assert!(matches!(several, InputFormat::Csv { label, .. } if label == ["2", "y"]));
     }
 
     #[test]
@@ -686,7 +758,7 @@ mod tests {
         let InputFormat::Csv { label, header, .. } = with(&["input.csv.label="]).unwrap().format else {
             panic!()
         };
-        assert_eq!((label.as_str(), header), ("", true));
+        assert_eq!((label.len(), header), (0, true));
         let other = with(&["input.format=idx", "input.path=e"]).unwrap();
         assert!(matches!(other.format, InputFormat::Idx { .. }) && other.mean == [0.5]);
         assert!(with(&["input.raw.shape=[3]"]).unwrap_err().contains("does not apply"));

@@ -224,8 +224,10 @@ fn as_columns(key: &str, value: Value) -> Value {
         other => other,
     };
     match (key, value) {
+        ("input.csv.label" | "input.csv.features", Value::List(items)) => {
+            Value::List(items.into_iter().map(text).collect())
+        }
         ("input.csv.label", value) => text(value),
-        ("input.csv.features", Value::List(items)) => Value::List(items.into_iter().map(text).collect()),
         (_, value) => value,
     }
 }

@@ -5,7 +5,6 @@
 
 use crate::Component;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::time::Duration;
 
 /// One job, from input to output.
@@ -91,8 +90,8 @@ pub enum InputFormat {
         header: bool,
         /// Field separator.
         delimiter: u8,
-        /// Column of the target: a name (needs `header`) or an index from 0.
-        label: String,
+        /// Columns of the targets, names (which need `header`) or indices from 0; empty: records have none.
+        label: Vec<String>,
         /// Columns of the features, names or indices; empty: all but the label.
         features: Vec<String>,
         /// Shape of a record, channels last, when features are not a flat vector.
@@ -144,6 +143,9 @@ pub struct ValidationSpec {
     pub input: InputSpec,
     /// Epochs between measurements.
     pub every_epochs: u64,
+    /// What is measured besides the loss.
+    #[serde(default)]
+    pub metrics: Vec<Component>,
 }
 
 /// A model: its layers, and the name it was asked for by.
@@ -275,7 +277,7 @@ pub struct UpdatesSpec {
 }
 
 /// What follows from validations.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SelectionSpec {
     /// What tells whether one is better than another.
     pub monitor: Monitor,
@@ -287,51 +289,50 @@ pub struct SelectionSpec {
     pub keep_best: bool,
 }
 
-/// Names of what validations measure.
-pub const METRICS: [&str; 3] = ["loss", "top1", "top5"];
+/// What every validation measures: the mean loss, and for classes the shares of records whose target is the largest
+/// output, or one of the five largest.
+pub const ALWAYS_MEASURED: [&str; 3] = ["loss", "top1", "top5"];
+/// Metrics of which less is better; of all others, more is.
+pub const LESS_IS_BETTER: [&str; 4] = ["loss", "mae", "mse", "perplexity"];
 /// Which values of it are better.
 pub const MODES: [&str; 3] = ["auto", "min", "max"];
 
-/// What a validation measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Metric {
-    /// Mean loss a record.
-    Loss,
-    /// Share of records whose target is the largest output.
-    Top1,
-    /// Share of records whose target is among the five largest outputs.
-    Top5,
-}
-
-impl fmt::Display for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Metric::Loss => "loss",
-            Metric::Top1 => "top1",
-            Metric::Top5 => "top5",
-        })
-    }
-}
-
 /// What tells whether one validation is better than another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Monitor {
-    /// What is compared.
-    pub metric: Metric,
+    /// Name of the metric that is compared.
+    pub metric: String,
     /// Whether more is better.
     pub maximize: bool,
 }
 
 impl Monitor {
-    /// From one of [`METRICS`] and one of [`MODES`]; losses are better when they are less, shares when more.
+    /// From the name of a metric and one of [`MODES`].
     pub fn new(metric: &str, mode: &str) -> Monitor {
-        let metric = match metric {
-            "top1" => Metric::Top1,
-            "top5" => Metric::Top5,
-            _ => Metric::Loss,
+        let less = match mode {
+            "min" => true,
+            "max" => false,
+            _ => LESS_IS_BETTER.contains(&metric),
         };
-        Monitor { metric, maximize: mode == "max" || (mode != "min" && metric != Metric::Loss) }
+        Monitor { metric: metric.into(), maximize: !less }
+    }
+
+    /// Whether validations measure it, those of `metrics` beside what they always do.
+    ///
+    /// # Errors
+    /// Says what there is.
+    pub fn check(&self, metrics: &[Component]) -> Result<(), String> {
+        let measured =
+            || ALWAYS_MEASURED.into_iter().chain(metrics.iter().map(|metric| metric.name.as_str()));
+        if measured().any(|name| name == self.metric) {
+            return Ok(());
+        }
+        let measured: Vec<&str> = measured().collect();
+        Err(format!(
+            "validations do not measure \"{}\", but {}; list it in validation.metrics",
+            self.metric,
+            measured.join(", ")
+        ))
     }
 
     /// What every value is better than.

@@ -102,7 +102,7 @@ pub struct Context {
     pub layer: u32,
     /// Index within the micro-batch of the first record of this call.
     pub first_record: usize,
-    /// 1 / records of the whole step: what a record's statistics count for.
+    /// 1 / records of the whole step, over all lanes and batches: what a record's statistics count for.
     pub scale: f32,
 }
 

@@ -1,4 +1,4 @@
-//! The training engine: layers, models, losses, optimizers, schedules, and what runs them on the cores of one
+//! The training engine: layers, models, losses, metrics, optimizers, schedules, and what runs them on the cores of one
 //! machine.
 //!
 //! Synchronous, without I/O, sockets, clocks or globals. All parameters lie in one flat buffer and all
@@ -25,6 +25,7 @@ mod kernels;
 mod layer;
 mod layers;
 mod losses;
+mod metrics;
 mod model;
 mod models;
 mod optimizers;
@@ -47,14 +48,15 @@ pub use layer::{
     WeightsShard, Wide,
 };
 pub use losses::{Loss, Measure};
+pub use metrics::{Gathered, Metric, NamedMetric, Records, Scored};
 pub use model::{Described, Model, Parameter};
 pub use optimizers::{
     Due, GROUP_PARAMS, Moment, Optimizer, OptimizerState, Optimizers, StateSpec, UpdateOptions, Updater,
 };
 pub use random::{RandomKey, RecordRandom};
 pub use registry::{
-    BuildLayer, BuildLoss, BuildModel, BuildOptimizer, BuildSchedule, Entry, LAYER_PARAMS, ParamDoc,
-    Registry, Table,
+    BuildLayer, BuildLoss, BuildMetric, BuildModel, BuildOptimizer, BuildSchedule, Entry, LAYER_PARAMS,
+    ParamDoc, Registry, Table,
 };
 pub use schedules::{Progress, Schedule, THEN_PARAMS, Validated};
 pub use shape::{Image, Layout, MAX_RECORD_ELEMENTS, Shape};

@@ -5,12 +5,13 @@
 //! [`crate::Workspace`]. A model holds no numbers: parameters and gradients are flat buffers of the caller.
 
 use crate::assemble::Assembly;
-use crate::batch::{BatchView, TargetKind, Targets};
+use crate::batch::{BatchView, TargetKind};
 use crate::fuse::fuse;
 use crate::graph::Graph;
 use crate::initialize::draw;
 use crate::layer::{Init, Misfit, ParameterKind};
 use crate::losses::Loss;
+use crate::metrics::Scored;
 use crate::registry::Registry;
 use crate::shape::Shape;
 use ringspin_job::{Component, ModelSpec, Problems};
@@ -131,15 +132,9 @@ impl Model {
         self.outputs[0].loss.targets()
     }
 
-    /// Whether [`Model::weight`] may be another number than that of the records.
-    pub fn weighs(&self) -> bool {
-        self.outputs[0].loss.weighs()
-    }
-
-    /// What records with these targets weigh in the loss's mean. Where [`Model::weighs`] says no, it is their
-    /// number.
-    pub fn weight(&self, targets: Targets<'_>, records: usize) -> f64 {
-        self.outputs[0].loss.weight(targets, records)
+    /// What metrics are measured on.
+    pub fn scored(&self) -> Scored<'_> {
+        Scored { output: &self.output, targets: self.targets() }
     }
 
     /// The user's layers.

@@ -1,10 +1,12 @@
-//! What can be asked for by name: layers, losses, optimizers, schedules and models.
+//! What can be asked for by name: layers, losses, optimizers, schedules, models and metrics.
 //!
 //! A [`Registry`] is a value: [`Registry::standard`] knows everything of this crate, and a program around the
 //! library adds its own layers and models, under names that job files then use like any other.
 
+use crate::batch::TargetKind;
 use crate::layer::{Layer, Misfit};
 use crate::losses::{self, Loss};
+use crate::metrics::{self, Metric, NamedMetric, Scored};
 use crate::optimizers::{self, Optimizer, Optimizers};
 use crate::schedules::sequence::{self, Sequence, Start};
 use crate::schedules::warmup::{self, Warmup};
@@ -54,6 +56,10 @@ pub type BuildOptimizer = dyn Fn(&mut ParamReader<'_>) -> Box<dyn Optimizer> + S
 pub type BuildSchedule = dyn Fn(&mut ParamReader<'_>) -> Box<dyn Schedule> + Send + Sync;
 /// Lists the layers of a model from its parameters.
 pub type BuildModel = dyn Fn(&mut ParamReader<'_>) -> Vec<Component> + Send + Sync;
+
+/// Builds a metric from its parameters for what it measures.
+pub type BuildMetric =
+    dyn Fn(&mut ParamReader<'_>, &Scored<'_>) -> Result<Box<dyn Metric>, Misfit> + Send + Sync;
 
 /// Something that can be asked for by name.
 pub struct Entry<B: ?Sized> {
@@ -145,6 +151,7 @@ pub struct Registry {
     optimizers: Table<BuildOptimizer>,
     schedules: Table<BuildSchedule>,
     models: Table<BuildModel>,
+    metrics: Table<BuildMetric>,
 }
 
 impl Registry {
@@ -156,6 +163,7 @@ impl Registry {
             optimizers: Table::new("optimizer"),
             schedules: Table::new("schedule"),
             models: Table::new("model"),
+            metrics: Table::new("metric"),
         }
     }
 
@@ -281,6 +289,19 @@ impl Registry {
         r.model("transformer_encoder_layer", models::transformer_encoder_layer::build).describe(models::transformer_encoder_layer::DOC, models::transformer_encoder_layer::PARAMS);
         r.model("transformer_encoder", models::transformer_encoder::build).describe(models::transformer_encoder::DOC, models::transformer_encoder::PARAMS);
         r.model("mlp", models::mlp::build).describe(models::mlp::DOC, models::mlp::PARAMS);
+        r.metric("top", metrics::top::build).describe(metrics::top::DOC, metrics::top::PARAMS);
+        r.metric("accuracy", metrics::accuracy::build).describe(metrics::accuracy::DOC, metrics::accuracy::PARAMS);
+        r.metric("precision", metrics::precision::build).describe(metrics::precision::DOC, metrics::precision::PARAMS);
+        r.metric("recall", metrics::recall::build).describe(metrics::recall::DOC, metrics::recall::PARAMS);
+        r.metric("f1", metrics::f1::build).describe(metrics::f1::DOC, metrics::f1::PARAMS);
+        r.metric("mae", metrics::mae::build).describe(metrics::mae::DOC, metrics::mae::PARAMS);
+        r.metric("mse", metrics::mse::build).describe(metrics::mse::DOC, metrics::mse::PARAMS);
+        r.metric("r2", metrics::r2::build).describe(metrics::r2::DOC, metrics::r2::PARAMS);
+        r.metric("roc_auc", metrics::roc_auc::build).describe(metrics::roc_auc::DOC, metrics::roc_auc::PARAMS);
+        r.metric("pr_auc", metrics::pr_auc::build).describe(metrics::pr_auc::DOC, metrics::pr_auc::PARAMS);
+        r.metric("hr", metrics::hr::build).describe(metrics::hr::DOC, metrics::hr::PARAMS);
+        r.metric("ndcg", metrics::ndcg::build).describe(metrics::ndcg::DOC, metrics::ndcg::PARAMS);
+        r.metric("perplexity", metrics::perplexity::build).describe(metrics::perplexity::DOC, metrics::perplexity::PARAMS);
         r
     }
 
@@ -360,6 +381,18 @@ impl Registry {
         self.models.add(name, Box::new(build))
     }
 
+    /// Registers a metric.
+    pub fn metric(
+        &mut self,
+        name: &str,
+        build: impl Fn(&mut ParamReader<'_>, &Scored<'_>) -> Result<Box<dyn Metric>, Misfit>
+        + Send
+        + Sync
+        + 'static,
+    ) -> &mut Entry<BuildMetric> {
+        self.metrics.add(name, Box::new(build))
+    }
+
     /// All layers.
     pub fn layers(&self) -> &Table<BuildLayer> {
         &self.layers
@@ -383,6 +416,11 @@ impl Registry {
     /// All models.
     pub fn models(&self) -> &Table<BuildModel> {
         &self.models
+    }
+
+    /// All metrics.
+    pub fn metrics(&self) -> &Table<BuildMetric> {
+        &self.metrics
     }
 
     /// Builds one layer; mistakes in parameters go to `problems`. `None` when the name is unknown.
@@ -449,6 +487,70 @@ impl Registry {
         problems
     }
 
+    /// Builds one metric. A number at the end of its name, as in `top5` or `hr@10`, is its parameter `k`.
+    fn build_metric(
+        &self,
+        component: &Component,
+        scored: &Scored<'_>,
+        problems: &mut Problems,
+    ) -> Option<Result<Box<dyn Metric>, Misfit>> {
+        let mut component = component.clone();
+        if self.metrics.entries().iter().all(|entry| entry.name != component.name) {
+            let name = component.name.trim_end_matches(|c: char| c.is_ascii_digit());
+            if let Ok(k) = component.name[name.len()..].parse::<usize>() {
+                component.name = name.trim_end_matches('@').into();
+                component = component.with("k", k);
+            }
+        }
+        let build = self.metrics.find(&component, problems)?;
+        let mut reader = component.reader(problems);
+        let built = build(&mut reader, scored);
+        reader.finish();
+        Some(built)
+    }
+
+    /// Builds the metrics of a job.
+    ///
+    /// # Errors
+    /// Unknown names, bad parameters, metrics that do not fit outputs or targets, and the same name twice.
+    pub fn build_metrics(
+        &self,
+        components: &[Component],
+        scored: &Scored<'_>,
+    ) -> Result<Vec<NamedMetric>, Problems> {
+        let (mut problems, mut metrics) = (Problems::new(), Vec::<NamedMetric>::new());
+        for component in components {
+            let name = component.name.clone();
+            if metrics.iter().any(|metric| metric.name == name) {
+                problems.add(
+                    &component.origin,
+                    component.path.clone(),
+                    format!("\"{name}\" is listed twice"),
+                );
+            }
+            match self.build_metric(component, scored, &mut problems) {
+                Some(Ok(metric)) => metrics.push(NamedMetric { name, metric }),
+                Some(Err(Misfit(message))) => {
+                    problems.add(&component.origin, component.path.clone(), message);
+                }
+                None => {}
+            }
+        }
+        problems.or(metrics)
+    }
+
+    /// What is wrong with metrics whatever the model: unknown names, and parameters that they do not take.
+    pub fn check_metrics(&self, components: &[Component]) -> Problems {
+        let mut problems = Problems::new();
+        // Whether a metric fits is not asked: any outputs and targets will do.
+        let output = Shape::flat(2).expect("two outputs");
+        let targets = TargetKind::Classes { count: 2, positions: 1, ignored: None };
+        for component in components {
+            self.build_metric(component, &Scored { output: &output, targets }, &mut problems);
+        }
+        problems
+    }
+
     /// Builds the optimizers of a job: its own, and those of its groups.
     ///
     /// # Errors
@@ -507,7 +609,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringspin_job::Value;
+    use ringspin_job::{LESS_IS_BETTER, Value};
 
     /// The parameters a component asks for: a name that nothing resembles makes the reader list them.
     fn accepted(problems: &Problems) -> Vec<String> {
@@ -554,6 +656,13 @@ mod tests {
         }
         for entry in registry.schedules().entries() {
             let problems = registry.build_schedule(&nonsense(entry.name())).err().unwrap();
+            assert_eq!(accepted(&problems), documented(entry.params(), &[]), "{}", entry.name());
+        }
+        for less in LESS_IS_BETTER.into_iter().filter(|less| *less != "loss") {
+            assert!(registry.metrics().entries().iter().any(|entry| entry.name() == less), "{less}");
+        }
+        for entry in registry.metrics().entries() {
+            let problems = registry.check_metrics(&[nonsense(entry.name())]);
             assert_eq!(accepted(&problems), documented(entry.params(), &[]), "{}", entry.name());
         }
         for entry in registry.models().entries() {

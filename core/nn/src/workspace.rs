@@ -16,7 +16,9 @@ use std::sync::Arc;
 pub struct TrainingPass<'a> {
     /// All parameters.
     pub params: &'a [f32],
-    /// 1 / weight of the whole step, over all lanes ([`Model::weight`]): gradients come out scaled by it.
+    /// 1 / records of the whole step, over all lanes and batches: gradients and statistics come out scaled by it.
+    /// Where records do not all weigh 1 ([`BatchMetrics::weight`]), gradients of what is learned, which no
+    /// statistic is, have yet to be divided by what a record of the step weighs on average.
     pub scale: f32,
     /// What dropout depends on.
     pub key: RandomKey,

@@ -147,14 +147,14 @@ impl Weave {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Codec, Decoder, Normalisation, RecordSchema, TargetKind, Targets};
+    use super::super::{Codec, Decoder, LabelRule, Normalisation, RecordSchema, TargetKind, Targets};
     use super::*;
 
     fn decode(codec: BinaryCodec, bytes: Vec<u8>, labels: Vec<u8>, count: u32) -> (Vec<f32>, Targets) {
-        let schema = RecordSchema { shape: vec![codec.values], target: TargetKind::Class };
+        let schema = RecordSchema { shape: vec![codec.values], target: TargetKind::Class, targets: 1 };
         let values = codec.values;
-        let decoder =
-            Decoder::new(Codec::Binary(codec), schema, &Normalisation::default(), Some(300)).unwrap();
+        let rule = LabelRule { classes: Some(300), ignored: None };
+        let decoder = Decoder::new(Codec::Binary(codec), schema, &Normalisation::default(), rule).unwrap();
         let data = decoder.prepare(bytes.into(), labels.into(), count).unwrap();
         let mut out = vec![0.0; values * count as usize];
         let mut targets = Targets::new(TargetKind::Class);

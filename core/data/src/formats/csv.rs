@@ -22,8 +22,8 @@ pub struct CsvCodec {
     pub columns: usize,
     /// Names, where the first line has them.
     pub names: Vec<String>,
-    /// Column of the target; none: records have no target.
-    pub(crate) label: Option<usize>,
+    /// Columns of the targets; none: records have no target.
+    pub(crate) labels: Vec<usize>,
     /// Columns of the inputs, in order.
     features: Vec<usize>,
     /// Whether the target is a class.
@@ -35,7 +35,7 @@ pub struct CsvCodec {
 pub(crate) struct CsvSettings<'a> {
     pub(crate) header: bool,
     pub(crate) delimiter: u8,
-    pub(crate) label: &'a str,
+    pub(crate) label: &'a [String],
     pub(crate) features: &'a [String],
     pub(crate) shape: &'a [usize],
     pub(crate) classes: bool,
@@ -54,19 +54,19 @@ impl CsvCodec {
             true => fields.map(|field| String::from_utf8_lossy(field).trim().to_string()).collect(),
             false => Vec::new(),
         };
-        let label = match settings.label {
-            "" => None,
-            label => Some(find(label, "input.csv.label", &names, columns)?),
-        };
+        let mut labels = Vec::new();
+        for label in settings.label {
+            labels.push(find(label, "input.csv.label", &names, columns)?);
+        }
         let mut features = Vec::new();
         for feature in settings.features {
             features.push(find(feature, "input.csv.features", &names, columns)?);
         }
         if settings.features.is_empty() {
-            features = (0..columns).filter(|column| Some(*column) != label).collect();
+            features = (0..columns).filter(|column| !labels.contains(column)).collect();
         }
-        if label.is_some_and(|label| features.contains(&label)) {
-            return Err(BadRecord::new(format!("column {} is both label and feature", settings.label)));
+        if let Some(both) = labels.iter().position(|label| features.contains(label)) {
+            return Err(BadRecord::new(format!("column {} is both label and feature", settings.label[both])));
         }
         let shape = if settings.shape.is_empty() { vec![features.len()] } else { settings.shape.to_vec() };
         let values = shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
@@ -76,20 +76,21 @@ impl CsvCodec {
                 features.len()
             )));
         }
-        let target = match (label, settings.classes) {
-            (None, _) => TargetKind::None,
-            (Some(_), true) => TargetKind::Class,
-            (Some(_), false) => TargetKind::Value,
+        let target = match (labels.is_empty(), settings.classes) {
+            (true, _) => TargetKind::None,
+            (false, true) => TargetKind::Class,
+            (false, false) => TargetKind::Value,
         };
+        let targets = labels.len();
         let codec = CsvCodec {
             delimiter: settings.delimiter,
             columns,
             names,
-            label,
+            labels,
             features,
             classes: settings.classes,
         };
-        Ok((codec, RecordSchema { shape, target }))
+        Ok((codec, RecordSchema { shape, target, targets }))
     }
 
     /// Number and name of a column.
@@ -97,39 +98,45 @@ impl CsvCodec {
         (number, self.names.get(number).cloned())
     }
 
-    /// Writes the inputs of one line to `out`, gives back the target; 0 where records have none.
+    /// Splits a line and writes its inputs to `out`.
     pub(super) fn decode(
         &self,
         line: &[u8],
         scratch: &mut Scratch,
         out: &mut [f32],
-    ) -> Result<f64, BadRecord> {
+    ) -> Result<(), BadRecord> {
         let found = scratch.fields(line, self.delimiter, self.columns)?.len();
         if found != self.columns {
             return Err(BadRecord::new(format!("{found} columns; the first line has {}", self.columns)));
         }
-        let number = |column: usize| -> Result<f64, BadRecord> {
-            let field = scratch.field(column);
-            let text = std::str::from_utf8(field).map(str::trim);
-            match text.ok().and_then(|text| text.parse::<f64>().ok()).filter(|number| number.is_finite()) {
-                Some(number) => Ok(number),
-                None => Err(BadRecord {
-                    column: Some(self.column(column)),
-                    message: match text {
-                        Ok("") => "the field is empty; expected a number".into(),
-                        _ => format!("{} is not a number", Quoted(field)),
-                    },
-                }),
-            }
-        };
         for (value, column) in out.iter_mut().zip(&self.features) {
-            *value = number(*column)? as f32;
+            *value = self.number(*column, scratch)? as f32;
             if !value.is_finite() {
                 let message = format!("{} is too large for a 32-bit float", Quoted(scratch.field(*column)));
                 return Err(BadRecord { column: Some(self.column(*column)), message });
             }
         }
-        self.label.map_or(Ok(0.0), number)
+        Ok(())
+    }
+
+    /// Target `number` of the line that was decoded last.
+    pub(super) fn target(&self, number: usize, scratch: &Scratch) -> Result<f64, BadRecord> {
+        self.number(self.labels[number], scratch)
+    }
+
+    fn number(&self, column: usize, scratch: &Scratch) -> Result<f64, BadRecord> {
+        let field = scratch.field(column);
+        let text = std::str::from_utf8(field).map(str::trim);
+        match text.ok().and_then(|text| text.parse::<f64>().ok()).filter(|number| number.is_finite()) {
+            Some(number) => Ok(number),
+            None => Err(BadRecord {
+                column: Some(self.column(column)),
+                message: match text {
+                    Ok("") => "the field is empty; expected a number".into(),
+                    _ => format!("{} is not a number", Quoted(field)),
+                },
+            }),
+        }
     }
 }
 
@@ -275,39 +282,59 @@ pub(super) fn line_at(text: &[u8], start: usize) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn settings<'a>(label: &'a str, features: &'a [String]) -> CsvSettings<'a> {
+    fn settings<'a>(label: &'a [String], features: &'a [String]) -> CsvSettings<'a> {
         CsvSettings { header: true, delimiter: b',', label, features, shape: &[], classes: true }
     }
 
+    fn columns(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
     fn iris() -> CsvCodec {
-        CsvCodec::new(settings("kind", &[]), b"a,\"b, really\",kind,c").unwrap().0
+        CsvCodec::new(settings(&columns(&["kind"]), &[]), b"a,\"b, really\",kind,c").unwrap().0
     }
 
     fn decode(line: &str) -> Result<(Vec<f32>, f64), BadRecord> {
-        let mut out = vec![0.0; 3];
-        iris().decode(line.as_bytes(), &mut Scratch::default(), &mut out).map(|target| (out, target))
+        let (mut out, mut scratch) = (vec![0.0; 3], Scratch::default());
+        iris().decode(line.as_bytes(), &mut scratch, &mut out)?;
+        Ok((out, iris().target(0, &scratch)?))
     }
 
     #[test]
     fn columns_go_by_name_or_index() {
-        let features = ["c".to_string(), "0".to_string()];
-        let (codec, schema) = CsvCodec::new(settings("kind", &features), b"\xEF\xBB\xBFa,b,kind,c").unwrap();
-        assert_eq!((codec.names[0].as_str(), codec.label, codec.features), ("a", Some(2), vec![3, 0]));
-        assert_eq!(schema, RecordSchema { shape: vec![2], target: TargetKind::Class });
+        let (kind, features) = (columns(&["kind"]), columns(&["c", "0"]));
+        let (codec, schema) = CsvCodec::new(settings(&kind, &features), b"\xEF\xBB\xBFa,b,kind,c").unwrap();
+        assert_eq!((codec.names[0].as_str(), codec.labels, codec.features), ("a", vec![2], vec![3, 0]));
+        assert_eq!(schema, RecordSchema { shape: vec![2], target: TargetKind::Class, targets: 1 });
         assert_eq!(iris().names[1], "b, really");
-        let no_header = CsvSettings { header: false, shape: &[1, 2, 1], ..settings("0", &[]) };
+        let first = columns(&["0"]);
+        let no_header = CsvSettings { header: false, shape: &[1, 2, 1], ..settings(&first, &[]) };
         let (codec, schema) = CsvCodec::new(no_header, b"5,1.0,2.0").unwrap();
         assert_eq!((codec.names.len(), schema.shape), (0, vec![1, 2, 1]));
     }
 
     #[test]
+    fn records_have_as_many_targets_as_there_are_columns_for() {
+        let labels = columns(&["u", "0"]);
+        let (codec, schema) = CsvCodec::new(settings(&labels, &[]), b"t,x,u,y").unwrap();
+        assert_eq!(schema, RecordSchema { shape: vec![2], target: TargetKind::Class, targets: 2 });
+        let (mut out, mut scratch) = ([0.0; 2], Scratch::default());
+        codec.decode(b"3,1,4,2", &mut scratch, &mut out).unwrap();
+        assert_eq!(out, [1.0, 2.0]);
+        assert_eq!((codec.target(0, &scratch), codec.target(1, &scratch)), (Ok(4.0), Ok(3.0)));
+        let (_, schema) = CsvCodec::new(settings(&[], &[]), b"t,x,u,y").unwrap();
+        assert_eq!((schema.target, schema.targets, schema.shape), (TargetKind::None, 0, vec![4]));
+    }
+
+    #[test]
     fn columns_that_are_not_there_are_refused() {
         let bad = |settings: CsvSettings| CsvCodec::new(settings, b"a,b,kind").unwrap_err().message;
-        assert!(bad(settings("kinds", &[])).contains("did you mean \"kind\"?"));
-        assert!(bad(settings("7", &[])).contains("column 7, but there are 3"));
-        assert!(bad(CsvSettings { header: false, ..settings("kind", &[]) }).contains("no names"));
-        assert!(bad(settings("kind", &["2".into()])).contains("both label and feature"));
-        assert!(bad(CsvSettings { shape: &[3], ..settings("kind", &[]) }).contains("2 feature columns"));
+        let [kind, kinds, seventh] = ["kind", "kinds", "7"].map(|name| columns(&[name]));
+        assert!(bad(settings(&kinds, &[])).contains("did you mean \"kind\"?"));
+        assert!(bad(settings(&seventh, &[])).contains("column 7, but there are 3"));
+        assert!(bad(CsvSettings { header: false, ..settings(&kind, &[]) }).contains("no names"));
+        assert!(bad(settings(&kind, &["2".into()])).contains("column kind is both label and feature"));
+        assert!(bad(CsvSettings { shape: &[3], ..settings(&kind, &[]) }).contains("2 feature columns"));
     }
 
     #[test]

@@ -148,7 +148,7 @@ pub(crate) fn pair(
     let codec =
         BinaryCodec { element: images.element, values, planes: 0, label: LabelPlace::Apart(labels.element) };
     let target = if labels.element.is_float() { TargetKind::Value } else { TargetKind::Class };
-    Ok((codec, RecordSchema { shape, target }))
+    Ok((codec, RecordSchema { shape, target, targets: 1 }))
 }
 
 #[cfg(test)]

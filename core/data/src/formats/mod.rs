@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 /// Values of one record at most: 1 GiB of floats. A header that announces more is a lie or a mistake.
 pub(crate) const RECORD_VALUES_LIMIT: usize = 1 << 28;
 
-/// What a target is.
+/// What targets are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TargetKind {
     /// Records have none.
@@ -40,8 +40,10 @@ pub enum TargetKind {
 pub struct RecordSchema {
     /// Shape of the inputs, channels last; a flat vector has one dimension.
     pub shape: Vec<usize>,
-    /// What the target is.
+    /// What the targets are.
     pub target: TargetKind,
+    /// Targets of a record; 0 where there are none.
+    pub targets: usize,
 }
 
 impl RecordSchema {
@@ -70,9 +72,9 @@ pub enum Codec {
 pub enum Targets {
     /// Records have none.
     None,
-    /// Class of each record.
+    /// Classes of each record, one record after the other.
     Classes(Vec<u32>),
-    /// Value of each record.
+    /// Values of each record, one record after the other.
     Values(Vec<f32>),
 }
 
@@ -159,8 +161,16 @@ pub(crate) struct Decoder {
     pub(crate) codec: Codec,
     pub(crate) schema: RecordSchema,
     normalise: normalise::Normaliser,
+    labels: LabelRule,
+}
+
+/// Which labels are classes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LabelRule {
     /// Classes the model knows; a label beyond them is an error. None: not checked.
-    classes: Option<u32>,
+    pub(crate) classes: Option<u32>,
+    /// A label that is let through although it is none, as its two's complement where it is negative.
+    pub(crate) ignored: Option<i64>,
 }
 
 impl Decoder {
@@ -170,11 +180,11 @@ impl Decoder {
         codec: Codec,
         schema: RecordSchema,
         normalisation: &Normalisation,
-        classes: Option<u32>,
+        labels: LabelRule,
     ) -> Result<Decoder, DataError> {
         let normalise =
             normalise::Normaliser::new(normalisation, schema.channels()).map_err(DataError::Input)?;
-        Ok(Decoder { codec, schema, normalise, classes })
+        Ok(Decoder { codec, schema, normalise, labels })
     }
 
     /// Takes the bytes of `records` records, and of their labels, and finds the lines in text.
@@ -203,7 +213,7 @@ impl Decoder {
         Ok(RecordBytes { bytes, labels, lines })
     }
 
-    /// Decodes one record into `out` (as long as the schema says) and adds its target to `targets`.
+    /// Decodes one record into `out` (as long as the schema says) and adds its targets to `targets`.
     pub(crate) fn decode(
         &self,
         data: &RecordBytes,
@@ -212,32 +222,41 @@ impl Decoder {
         targets: &mut Targets,
         scratch: &mut csv::Scratch,
     ) -> Result<(), BadRecord> {
-        let target = match &self.codec {
+        let mut add = |number: usize, target: f64| {
+            match targets {
+                Targets::None => {}
+                Targets::Classes(classes) => classes.push(self.class(number, target)?),
+                Targets::Values(values) => values.push(target as f32),
+            }
+            Ok(())
+        };
+        match &self.codec {
             Codec::Binary(codec) => {
-                codec.decode(&data.bytes, &data.labels, record as usize, &self.normalise, out)?
+                let label = codec.decode(&data.bytes, &data.labels, record as usize, &self.normalise, out)?;
+                add(0, label)
             }
             Codec::Csv(codec) => {
                 let start = data.lines.get(record as usize).map_or(0, |(start, _)| *start as usize);
                 let line = csv::line_at(&data.bytes, start);
-                let target = codec.decode(line, scratch, out)?;
+                codec.decode(line, scratch, out)?;
                 self.normalise.values(out);
-                target
+                (0..codec.labels.len()).try_for_each(|number| add(number, codec.target(number, scratch)?))
             }
-        };
-        match targets {
-            Targets::None => {}
-            Targets::Classes(classes) => classes.push(self.class(target)?),
-            Targets::Values(values) => values.push(target as f32),
         }
-        Ok(())
     }
 
-    fn class(&self, label: f64) -> Result<u32, BadRecord> {
-        let bad = |message: String| BadRecord { column: self.label_column(), message };
+    /// The class that target `number` of a record says.
+    fn class(&self, number: usize, label: f64) -> Result<u32, BadRecord> {
+        let bad = |message: String| BadRecord { column: self.label_column(number), message };
+        if let Some(ignored) = self.labels.ignored
+            && label == ignored as f64
+        {
+            return Ok(ignored as u32);
+        }
         if label < 0.0 || label > f64::from(u32::MAX) || label.fract() != 0.0 {
             return Err(bad(format!("the label {label} is not a class; classes count from 0")));
         }
-        match self.classes {
+        match self.labels.classes {
             Some(classes) if label >= f64::from(classes) => Err(bad(format!(
                 "the label {label} is out of range: the model has {classes} classes, 0 to {}",
                 classes.saturating_sub(1)
@@ -246,10 +265,10 @@ impl Decoder {
         }
     }
 
-    fn label_column(&self) -> Option<(usize, Option<String>)> {
+    fn label_column(&self, number: usize) -> Option<(usize, Option<String>)> {
         match &self.codec {
             Codec::Binary(_) => None,
-            Codec::Csv(codec) => codec.label.map(|label| codec.column(label)),
+            Codec::Csv(codec) => codec.labels.get(number).map(|label| codec.column(*label)),
         }
     }
 }

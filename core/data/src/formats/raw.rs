@@ -45,7 +45,10 @@ pub(crate) fn codec(
             return Err(DataError::Input(text));
         }
     };
-    Ok((BinaryCodec { element, values, planes, label }, RecordSchema { shape, target }))
+    Ok((
+        BinaryCodec { element, values, planes, label },
+        RecordSchema { shape, target, targets: usize::from(label_bytes > 0) },
+    ))
 }
 
 /// Records of a file of `size` bytes.
@@ -83,7 +86,7 @@ mod tests {
     fn cifar_is_described_by_its_job() {
         let (codec, schema) = codec(1, RawDtype::U8, &[3, 32, 32], RawLayout::Chw).unwrap();
         assert_eq!(codec.record_bytes(), 3_073);
-        assert_eq!(schema, RecordSchema { shape: vec![32, 32, 3], target: TargetKind::Class });
+        assert_eq!(schema, RecordSchema { shape: vec![32, 32, 3], target: TargetKind::Class, targets: 1 });
         assert_eq!(records("x", 30_730_000, 0, &codec).unwrap(), 10_000);
         assert_eq!(records("x", 0, 0, &codec).unwrap(), 0);
     }

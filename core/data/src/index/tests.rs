@@ -28,7 +28,7 @@ fn csv_format(header: bool) -> InputFormat {
         files: String::new(),
         header,
         delimiter: b',',
-        label: "0".into(),
+        label: vec!["0".into()],
         features: vec![],
         shape: vec![],
         classes: true,
@@ -204,7 +204,7 @@ async fn text_mistakes_are_named() {
     assert!(error.contains("b.csv: line 1 (record 0, byte 0), column 1 \"b\": the names differ"), "{error}");
     let mut format = csv_format(true);
     if let InputFormat::Csv { label, .. } = &mut format {
-        *label = "kind".into();
+        *label = vec!["kind".into()];
     }
     let error = refusal(&[("a.csv", b"\nkinds,a\n1,2\n")], format).await;
     assert!(error.contains("a.csv: line 2") && error.contains("did you mean \"kinds\""), "{error}");

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 /// An index of binary records, with chunks of the sizes given.
 fn index(chunks: &[u32]) -> DatasetIndex {
     let codec = BinaryCodec { element: Element::U8, values: 10, planes: 0, label: LabelPlace::None };
-    let schema = RecordSchema { shape: vec![10], target: TargetKind::None };
+    let schema = RecordSchema { shape: vec![10], target: TargetKind::None, targets: 0 };
     let mut first_record = 0;
     let chunks = chunks.iter().map(|records| {
         let (offset, bytes) = (first_record * 10, u64::from(*records) * 10);

@@ -32,7 +32,7 @@ fn csv() -> InputFormat {
         files: String::new(),
         header: true,
         delimiter: b',',
-        label: "label".into(),
+        label: vec!["label".into()],
         features: vec![],
         shape: vec![],
         classes: true,
@@ -232,6 +232,29 @@ fn labels_beyond_the_model_are_told_with_their_record() {
 }
 
 #[test]
+fn a_label_that_is_ignored_needs_no_class() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.csv"), "label,x\n-100,1\n2,3\n-100,4\n").unwrap();
+    let fixture = Fixture::new(folder.path(), csv());
+    let dataset = |ignored| {
+        let options = DatasetOptions { classes: Some(3), ignored, ..DatasetOptions::default() };
+        Arc::new(Dataset::new(fixture.storage.clone(), fixture.index.clone(), &options).unwrap())
+    };
+    let batches = read(&mut fixture.reader(&dataset(Some(-100)), Order::Sequential, 1), &[0, 1, 2, 3, 4], 0);
+    let classes = batches.into_iter().flat_map(|batch| match batch.targets {
+        Targets::Classes(classes) => classes,
+        _ => panic!("classes"),
+    });
+    let mut classes: Vec<u32> = classes.collect();
+    classes.sort_unstable();
+    assert_eq!(classes, [2, (-100i32) as u32, (-100i32) as u32]);
+    let mut reader = fixture.reader(&dataset(None), Order::Sequential, 1);
+    reader.hold(0, 0);
+    let error = reader.next(0).unwrap_err().to_string();
+    assert!(error.contains("the label -100 is not a class"), "{error}");
+}
+
+#[test]
 fn compressed_files_are_read_as_one() {
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write;
@@ -261,7 +284,7 @@ fn mnist_is_read_as_it_is() {
     let format = InputFormat::Idx { images: "train-images*".into(), labels: "train-labels*".into() };
     let fixture = Fixture::new(&folder.canonicalize().unwrap(), format);
     let normalisation = Normalisation { mean: vec![0.1307], std: vec![0.3081] };
-    let options = DatasetOptions { normalisation, classes: Some(10), cache_bytes: 0 };
+    let options = DatasetOptions { normalisation, classes: Some(10), ..DatasetOptions::default() };
     let dataset = Dataset::new(fixture.storage.clone(), fixture.index.clone(), &options).unwrap();
     let order = Order::Shuffled { seed: 1, window_bytes: 64 << 20 };
     let mut reader = fixture.reader(&Arc::new(dataset), order, 1);

@@ -3,7 +3,7 @@
 //!
 //! x and y (…, C); μ and σ² over everything but C. In evaluation μ and σ² are the running ones:
 //! `running = (1 - momentum) · running + momentum · batch`, where a step's batch statistics are the mean of those
-//! of its micro-batches, weighted by their records, whoever computed them.
+//! of its micro-batches in all its batches, weighted by their records, whoever computed them.
 //! With n rows and x̂ the normed input: `db = Σ dy`, `dweight = Σ dy x̂`,
 //! `dx = weight / √(σ² + eps) · (dy - db / n - x̂ · dweight / n)`.
 //!

@@ -5,7 +5,7 @@
 //! each position. As in PyTorch the mean is over all positions of all records that count, or with weights
 //! `Σ w[class] · loss / Σ w[class]`.
 
-use crate::batch::{TargetKind, Targets, ignored_class};
+use crate::batch::{TargetKind, ignored_class};
 use crate::layer::Misfit;
 use crate::registry::ParamDoc;
 use crate::shape::Shape;
@@ -46,11 +46,6 @@ impl Classes {
         TargetKind::Classes { count: self.count, positions: self.positions, ignored: self.ignored }
     }
 
-    /// Whether some positions count differently from others.
-    pub(crate) fn weighs(&self) -> bool {
-        !self.weights.is_empty() || self.ignored.is_some()
-    }
-
     /// The class of a target and its weight; `None` where it does not count.
     pub(crate) fn of(&self, target: u32) -> Option<(usize, f64)> {
         if self.ignored.map(ignored_class) == Some(target) {
@@ -69,15 +64,10 @@ impl Classes {
         if self.weights.is_empty() { self.count as f64 } else { self.weights.iter().sum() }
     }
 
-    /// What the positions of some records weigh, in records.
-    pub(crate) fn weight(&self, targets: Targets<'_>, records: usize) -> f64 {
-        match targets {
-            Targets::Classes(targets) if self.weighs() => {
-                let sum: f64 = targets.iter().filter_map(|target| self.of(*target)).map(|of| of.1).sum();
-                sum / self.positions as f64
-            }
-            _ => records as f64,
-        }
+    /// What these positions weigh, in records.
+    pub(crate) fn weight(&self, targets: &[u32]) -> f64 {
+        let sum: f64 = targets.iter().filter_map(|target| self.of(*target)).map(|of| of.1).sum();
+        sum / self.positions as f64
     }
 }
 

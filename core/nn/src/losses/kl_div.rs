@@ -6,7 +6,7 @@
 
 use super::{Loss, Measure};
 use crate::batch::{BatchMetrics, TargetKind, Targets};
-use crate::kernels::softmax::{exp_into, largest};
+use crate::kernels::softmax::{exp_into, exp_sum, largest};
 use crate::layer::Misfit;
 use crate::registry::ParamDoc;
 use crate::shape::Shape;
@@ -64,9 +64,10 @@ impl Loss for KlDiv {
             for (dy, t) in dy.chunks_exact_mut(self.outputs).zip(targets.chunks_exact(self.outputs)) {
                 let mut factor = -scale;
                 if self.log_target {
-                    let max = largest(t);
+                    // Logarithms of probabilities are not above 0; what is comes out by its reciprocal.
+                    let max = largest(t).max(0.0);
                     exp_into(measure.isa, t, max, dy);
-                    factor *= max.exp();
+                    factor /= exp_sum(measure.isa, &[-max], 0.0);
                 } else {
                     dy.copy_from_slice(t);
                 }

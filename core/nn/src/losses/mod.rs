@@ -2,9 +2,10 @@
 //!
 //! A loss is measured on one output of a model. Of some records it gives the sum of their losses and what they
 //! weigh; the loss of a step is the sum over all lanes divided by the weight over all lanes. Where classes have
-//! weights or are ignored, the weight depends on the targets, and who makes a step has to add it up
-//! ([`Loss::weight`]) before gradients are computed: then they are those of the whole batch's mean, however it
-//! is cut into lanes. The loss of several outputs is a sum of such means, each with a factor.
+//! weights or are ignored, the weight depends on the targets; no record weighs more than 1. Gradients come as those of
+//! the sum over the step's records, divided by their number; who makes a step adds up the weights beside the
+//! gradients, and divides by what a record weighs on average: then they are those of the whole step's mean, however
+//! it is cut into lanes and batches. The loss of several outputs is a sum of such means, each with a factor.
 
 pub(crate) mod bce;
 pub(crate) mod bce_with_logits;
@@ -38,7 +39,7 @@ pub struct Measure<'a> {
     pub targets: Targets<'a>,
     /// Gradient of `scale ·` loss with respect to `y`, to be overwritten; `None` in evaluation.
     pub dy: Option<&'a mut [f32]>,
-    /// 1 / weight of the whole step.
+    /// 1 / records of the whole step.
     pub scale: f32,
     /// Instructions for kernels.
     pub isa: Isa,
@@ -49,17 +50,6 @@ pub trait Loss: Send + Sync {
     /// What it compares the outputs with.
     fn targets(&self) -> TargetKind;
 
-    /// Whether [`Loss::weight`] may be another number than that of the records.
-    fn weighs(&self) -> bool {
-        false
-    }
-
-    /// What records with these targets weigh in the mean.
-    fn weight(&self, targets: Targets<'_>, records: usize) -> f64 {
-        let _ = targets;
-        records as f64
-    }
-
-    /// Sums the records' losses and writes the gradient.
+    /// Sums the records' losses and what they weigh in the mean, at most 1 each, and writes the gradient.
     fn measure(&self, measure: Measure<'_>) -> BatchMetrics;
 }

@@ -29,20 +29,12 @@ impl Loss for Nll {
         self.classes.kind()
     }
 
-    fn weighs(&self) -> bool {
-        self.classes.weighs()
-    }
-
-    fn weight(&self, targets: Targets<'_>, records: usize) -> f64 {
-        self.classes.weight(targets, records)
-    }
-
     fn measure(&self, measure: Measure<'_>) -> BatchMetrics {
         let Targets::Classes(targets) = measure.targets else {
             panic!("nll is given classes");
         };
         let Classes { count, positions, .. } = self.classes;
-        let weight = self.weight(measure.targets, measure.records);
+        let weight = self.classes.weight(targets);
         let mut metrics = BatchMetrics { weight, ..BatchMetrics::of(measure.records) };
         let (mut dy, scale) = (measure.dy, measure.scale / positions as f32);
         if let Some(dy) = &mut dy {

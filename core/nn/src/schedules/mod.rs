@@ -18,29 +18,33 @@ pub(crate) mod warmup;
 
 pub use sequence::THEN_PARAMS;
 
-use ringspin_job::{Metric, Monitor};
+use ringspin_job::Monitor;
 
 /// What a validation measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Validated {
     /// Updates made before it.
     pub step: u64,
-    /// Mean loss a record.
-    pub loss: f64,
-    /// Share of records whose target is the largest output; absent where targets are numbers.
-    pub top1: Option<f64>,
-    /// Share of records whose target is among the five largest outputs.
-    pub top5: Option<f64>,
+    /// Metrics by name; `loss` is the mean loss.
+    measured: Vec<(String, f64)>,
 }
 
 impl Validated {
-    /// The number that `metric` names; not a number where it was not measured.
-    pub fn value(&self, metric: Metric) -> f64 {
-        match metric {
-            Metric::Loss => self.loss,
-            Metric::Top1 => self.top1.unwrap_or(f64::NAN),
-            Metric::Top5 => self.top5.unwrap_or(f64::NAN),
-        }
+    /// A loss that was measured after `step` updates.
+    pub fn new(step: u64, loss: f64) -> Validated {
+        Validated { step, measured: vec![("loss".into(), loss)] }
+    }
+
+    /// Adds another metric, if there is a value of it.
+    #[must_use]
+    pub fn with(mut self, metric: &str, value: Option<f64>) -> Validated {
+        self.measured.extend(value.map(|value| (metric.into(), value)));
+        self
+    }
+
+    /// The value of a metric; not a number where it was not measured.
+    pub fn value(&self, metric: &str) -> f64 {
+        self.measured.iter().find(|(name, _)| name == metric).map_or(f64::NAN, |(_, value)| *value)
     }
 }
 
@@ -74,8 +78,8 @@ pub trait Schedule: Send + Sync {
     /// What the optimizers' own rates are multiplied by for the update at `progress`.
     fn factor(&self, progress: Progress<'_>) -> f64;
 
-    /// What it looks at in validations, if at anything.
-    fn monitor(&self) -> Option<Monitor> {
-        None
+    /// What it looks at in validations.
+    fn monitors(&self) -> Vec<Monitor> {
+        Vec::new()
     }
 }

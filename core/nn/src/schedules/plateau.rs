@@ -6,18 +6,18 @@
 
 use super::{Progress, Schedule};
 use crate::registry::ParamDoc;
-use ringspin_job::{METRICS, MODES, Monitor, ParamReader};
+use ringspin_job::{MODES, Monitor, ParamReader};
 
 /// One line for the documentation.
 pub(crate) const DOC: &str =
     "multiplied by factor when validations stop getting better (PyTorch ReduceLROnPlateau)";
 /// Parameters.
 pub(crate) const PARAMS: &[ParamDoc] = &[
-    ParamDoc::new("monitor", "\"loss\"", "what of a validation: \"loss\", \"top1\" or \"top5\""),
+    ParamDoc::new("monitor", "\"loss\"", "what of a validation, as early_stopping.monitor"),
     ParamDoc::new(
         "mode",
         "\"auto\"",
-        "\"min\" or \"max\" is better; \"auto\": min for a loss, max for shares",
+        "\"min\" or \"max\" is better; \"auto\": min for loss, mae, mse, perplexity, max for others",
     ),
     ParamDoc::new("factor", "0.1", "what the rate is multiplied by"),
     ParamDoc::new("patience", "10", "validations in a row that may be no better"),
@@ -28,9 +28,9 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
 ];
 
 pub(crate) fn build(reader: &mut ParamReader<'_>) -> Box<dyn Schedule> {
-    let metric = reader.choice("monitor", &METRICS, Some("loss"));
+    let metric = reader.text("monitor", Some("loss"));
     Box::new(Plateau {
-        monitor: Monitor::new(metric, reader.choice("mode", &MODES, Some("auto"))),
+        monitor: Monitor::new(&metric, reader.choice("mode", &MODES, Some("auto"))),
         factor: reader.number("factor", 0.0..=1.0, Some(0.1)),
         patience: reader.count("patience", 0, Some(10)),
         threshold: reader.number("threshold", 0.0..=f64::MAX, Some(1e-4)),
@@ -65,7 +65,7 @@ impl Schedule for Plateau {
         let (mut factor, mut bad, mut cooldown) = (1.0f64, 0, 0);
         let mut best = self.monitor.worst();
         for validated in progress.validations {
-            let value = validated.value(self.monitor.metric);
+            let value = validated.value(&self.monitor.metric);
             if self.is_better(value, best) {
                 (best, bad) = (value, 0);
             } else {
@@ -82,8 +82,8 @@ impl Schedule for Plateau {
         factor
     }
 
-    fn monitor(&self) -> Option<Monitor> {
-        Some(self.monitor)
+    fn monitors(&self) -> Vec<Monitor> {
+        vec![self.monitor.clone()]
     }
 }
 

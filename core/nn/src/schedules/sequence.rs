@@ -84,8 +84,8 @@ impl Schedule for Sequence {
         })
     }
 
-    fn monitor(&self) -> Option<Monitor> {
-        self.all().find_map(|(_, schedule)| schedule.monitor())
+    fn monitors(&self) -> Vec<Monitor> {
+        self.all().flat_map(|(_, schedule)| schedule.monitors()).collect()
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
             .with("then[1].name", "polynomial")
             .with("then[1].from_step", 12);
         let schedule = Registry::standard().build_schedule(&schedule).unwrap();
-        let validated = |step| Validated { step, loss: 1.0, top1: None, top5: None };
+        let validated = |step| Validated::new(step, 1.0);
         let validations = [3, 6, 8, 9].map(validated);
         let factor = |step, seen| {
             let validations = &validations[..seen];
@@ -124,7 +124,8 @@ mod tests {
             "what was before counts no more"
         );
         assert_eq!([factor(12, 4), factor(13, 4), factor(16, 4)], [1.0, 0.75, 0.0]);
-        assert!(schedule.monitor().is_some_and(|monitor| !monitor.maximize));
+        assert!(schedule.monitors().iter().all(|monitor| monitor.metric == "loss" && !monitor.maximize));
+        assert_eq!(schedule.monitors().len(), 1);
     }
 
     #[test]

@@ -43,8 +43,8 @@ impl Schedule for Warmed {
         ramp * self.schedule.factor(progress)
     }
 
-    fn monitor(&self) -> Option<Monitor> {
-        self.schedule.monitor()
+    fn monitors(&self) -> Vec<Monitor> {
+        self.schedule.monitors()
     }
 }
 

@@ -25,6 +25,9 @@ def loss_cases(noise, spaced):
             t[noise(4, positions) > .3] = ignored
         return torch.from_numpy(t)
 
+    def plain(count):
+        return torch.from_numpy(noise(3, count)).double()
+
     def signs(count):
         return torch.from_numpy(np.where(noise(3, count) > 0, 1., -1.))
 
@@ -53,7 +56,8 @@ def loss_cases(noise, spaced):
         def run(y, params):
             options = {k: torch.tensor(v).double() for k, v in params.items()}
             t = noise(3, y.numel())
-            t = torch.from_numpy(np.where(t > .8, np.float32(.25), (t > 0).astype(np.float32))).double().reshape(y.shape)
+            t = np.where(t > .8, np.float32(.25), (t > 0).astype(np.float32)).reshape(y.shape)
+            t = torch.from_numpy(t).double()
             return kind(y, t, **options), t
         return run
 
@@ -86,14 +90,18 @@ def loss_cases(noise, spaced):
             (4, [6, 5], {}), (4, [6, 5], {"ignore_index": -100}),
             (3, [2, 3, 5], {"ignore_index": -100, "label_smoothing": .2, "weight": WEIGHTS})]),
         "nll": (over_classes(F.nll_loss), "wide", FLAT + [
-            (7, [5], {"weight": WEIGHTS}), (4, [6, 5], {"ignore_index": -100}), (4, [6, 5], {"ignore_index": 1, "weight": WEIGHTS})]),
-        "mse": (of_values(F.mse_loss, lambda n: torch.from_numpy(noise(3, n)).double()), "wide", FLAT + [(2, [3, 4], {})]),
+            (7, [5], {"weight": WEIGHTS}), (4, [6, 5], {"ignore_index": -100}),
+            (4, [6, 5], {"ignore_index": 1, "weight": WEIGHTS})]),
+        "mse": (of_values(F.mse_loss, plain), "wide", FLAT + [(2, [3, 4], {})]),
         "l1": (of_values(F.l1_loss, steps), "spaced", FLAT),
-        "smooth_l1": (of_values(F.smooth_l1_loss, steps), "spaced", FLAT + [(4, [7], {"beta": .2}), (4, [7], {"beta": 0.})]),
+        "smooth_l1": (of_values(F.smooth_l1_loss, steps), "spaced", FLAT + [
+            (4, [7], {"beta": .2}), (4, [7], {"beta": 0.})]),
         "huber": (of_values(F.huber_loss, steps), "spaced", FLAT + [(4, [7], {"delta": .3}), (4, [7], {"delta": 2.5})]),
-        "bce": (binary(F.binary_cross_entropy), "unit", [(1, [1], {}), (6, [1], {}), (5, [3], {}), (5, [3], {"weight": [.5, 0., 2.]})]),
+        "bce": (binary(F.binary_cross_entropy), "unit", [
+            (1, [1], {}), (6, [1], {}), (5, [3], {}), (5, [3], {"weight": [.5, 0., 2.]})]),
         "bce_with_logits": (binary(F.binary_cross_entropy_with_logits), "wide", [
-            (1, [1], {}), (6, [1], {}), (5, [3], {}), (5, [3], {"weight": [.5, 0., 2.]}), (5, [3], {"pos_weight": [3., .2, 1.]}),
+            (1, [1], {}), (6, [1], {}), (5, [3], {}), (5, [3], {"weight": [.5, 0., 2.]}),
+            (5, [3], {"pos_weight": [3., .2, 1.]}),
             (2, [35], {})]),
         "kl_div": (kl_div, "wide", FLAT + [
             (5, [10], {"reduction": "batchmean"}), (5, [10], {"log_target": True}),
@@ -102,7 +110,8 @@ def loss_cases(noise, spaced):
         "hinge_embedding": (of_values(F.hinge_embedding_loss, signs), "spaced", FLAT + [(9, [1], {"margin": .5})]),
         "multi_margin": (over_classes(F.multi_margin_loss), "narrower", FLAT + [
             (9, [5], {"p": 2}), (9, [5], {"weight": WEIGHTS}), (9, [5], {"p": 2, "margin": .5, "weight": WEIGHTS})]),
-        "cosine_embedding": (cosine_embedding, "wide", [(1, [2], {}), (6, [8], {}), (9, [20], {"margin": .3}), (9, [4], {"margin": -.5})]),
+        "cosine_embedding": (cosine_embedding, "wide", [
+            (1, [2], {}), (6, [8], {}), (9, [20], {"margin": .3}), (9, [4], {"margin": -.5})]),
         "margin_ranking": (margin_ranking, "spaced", [(1, [2], {}), (6, [2], {}), (4, [14], {"margin": .525})]),
     }
     return outputs, cases

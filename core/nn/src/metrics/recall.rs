@@ -1,0 +1,16 @@
+//! Recall: `right / targets`, averaged over classes as [`super::confusion`] says.
+
+use super::confusion::{self, quotient};
+use super::{Metric, Scored};
+use crate::layer::Misfit;
+use crate::registry::ParamDoc;
+use ringspin_job::ParamReader;
+
+/// One line for the documentation.
+pub(crate) const DOC: &str = "share of a class that was predicted as such";
+/// Parameters.
+pub(crate) const PARAMS: &[ParamDoc] = confusion::PARAMS;
+
+pub(crate) fn build(reader: &mut ParamReader<'_>, scored: &Scored<'_>) -> Result<Box<dyn Metric>, Misfit> {
+    confusion::build("recall", reader, scored, |counts| quotient(counts.right, counts.actual))
+}
