@@ -4,12 +4,13 @@ use crate::args::{Format, JobShowArgs};
 use crate::exit::{CommandError, Exit};
 use crate::job_args;
 use crate::results::{Results, print_line};
+use ringspin_container::memory::worker_bytes;
 use ringspin_container::train::{build_model, check_training};
 use ringspin_data::formats::{self, RecordSchema};
 use ringspin_data::index::Survey;
 use ringspin_data::output::{Begun, Output, Owner};
 use ringspin_data::storage::{Location, Storage, StorageErrorKind};
-use ringspin_job::{InputSpec, JobSpec, Monitor, OutputSpec, Problems, Settings, keys};
+use ringspin_job::{InputSpec, JobSpec, Monitor, OutputSpec, Problems, Settings, format_bytes, keys};
 use ringspin_nn::{GROUP_PARAMS, Model, ParamDoc, Registry, THEN_PARAMS, Table, TargetKind};
 
 /// Resolves a job, components included.
@@ -101,6 +102,29 @@ pub async fn against_data(
     read.extend(validation_files);
     check_output(storage, &job.output, read).await?;
     Ok(Checked { model, survey })
+}
+
+/// Whether a worker's container has room for what the model needs at least.
+///
+/// # Errors
+/// It has not.
+pub fn container_size(registry: &Registry, job: &JobSpec, model: &Model) -> Result<(), CommandError> {
+    let needed =
+        worker_bytes(registry, job, model).map_err(|problems| CommandError::usage(problems.to_string()))?;
+    let given = job.workers.container.memory_bytes;
+    if needed <= given {
+        return Ok(());
+    }
+    // Whole MiB, as YARN counts.
+    let message = format!(
+        "a worker needs at least {} MiB for {} parameters and micro-batches of {} records, workers.memory is {}; raise it \
+         (--worker-memory), or make micro-batches smaller (batch_size, lanes)",
+        needed.div_ceil(1 << 20),
+        model.parameter_count(),
+        job.batch_size.div_ceil(job.lanes.max(1)),
+        format_bytes(given),
+    );
+    Err(CommandError::refused(message))
 }
 
 /// Whether the data has the targets that the loss compares outputs with.

@@ -83,7 +83,8 @@ pub async fn train(
             let hadoop = surroundings.require_hadoop(flag)?;
             let storage = surroundings.storage(Some(&hadoop), Base::Cluster)?;
             absolute(&storage, &mut job)?;
-            check::against_data(&storage, &job, registry).await?;
+            let checked = check::against_data(&storage, &job, registry).await?;
+            check::container_size(registry, &job, &checked.model)?;
             yarn(job, (&hadoop, &storage), args.detach, format).await
         }
     }

@@ -12,6 +12,7 @@ pub mod gradients;
 pub mod inference;
 pub mod link;
 pub mod measure;
+pub mod memory;
 pub mod model_file;
 mod report;
 pub mod selection;

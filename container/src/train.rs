@@ -72,7 +72,8 @@ pub fn job(context: &JobContext) -> Result<JobSpec, Misfortune> {
 pub fn build_model(registry: &Registry, job: &JobSpec, input: &[usize]) -> Result<Model, Misfortune> {
     let wrong = |error: &dyn std::fmt::Display| Misfortune::new(FailureKind::Job, error.to_string());
     let shape = Shape::new(input).map_err(|error| wrong(&error))?;
-    Model::build(registry, &job.model, &shape, &job.loss).map_err(|error| wrong(&error))
+    let model = Model::build(registry, &job.model, &shape, &job.loss).map_err(|error| wrong(&error))?;
+    Ok(model.with_winograd(job.numerics.winograd))
 }
 
 /// What of a job's training the model shows to be wrong: optimizers for parameters that it does not have, and

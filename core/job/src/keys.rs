@@ -369,6 +369,12 @@ pub const KEYS: &[Key] = &[
         "reproducible: bits behind the binary point of summed gradients; fewer bits allow larger gradients.",
     ),
     key(
+        "numerics.winograd",
+        Kind::Bool,
+        Some("true"),
+        "Convolutions of 3 x 3 with stride 1 by Winograd's F(4x4, 3x3): less than half the time, a few times the rounding.",
+    ),
+    key(
         "network.wire",
         Kind::Choice(&["f32", "bf16"]),
         Some("\"f32\""),

@@ -235,6 +235,7 @@ fn read(reader: &mut Reader<'_>) -> JobSpec {
         numerics: NumericsSpec {
             mode,
             fraction_bits: u32::try_from(reader.count("numerics.fraction_bits")).unwrap_or(u32::MAX),
+            winograd: reader.flag("numerics.winograd"),
         },
         network: NetworkSpec {
             wire: match reader.text("network.wire").as_str() {

@@ -220,6 +220,8 @@ pub struct NumericsSpec {
     pub mode: NumericsMode,
     /// Bits behind the binary point of gradients that are summed as integers.
     pub fraction_bits: u32,
+    /// Whether convolutions may use Winograd's algorithm.
+    pub winograd: bool,
 }
 
 /// What is promised about the bits of a trained model.

@@ -108,6 +108,19 @@ impl Optimizers {
         self.groups
     }
 
+    /// Numbers that the optimizers keep between updates.
+    ///
+    /// # Errors
+    /// As [`Optimizers::assign`].
+    pub fn kept(&self, parameters: &[Parameter]) -> Result<usize, Problems> {
+        let assigned = self.assign(parameters)?;
+        let kept = parameters.iter().zip(assigned).map(|(parameter, group)| {
+            let Group { optimizer, treatment, .. } = &self.groups[group];
+            if treatment.frozen { 0 } else { optimizer.states().len() * parameter.range.len() }
+        });
+        Ok(kept.sum())
+    }
+
     /// The group of every parameter.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ CLASSES, RECORDS = 10, 2
 # Shape of a record, channels last; smaller than published where the model takes any size.
 IMAGES = {
     "vgg16": (64, 64, 3), "vgg19": (32, 48, 3), "resnet18": (64, 96, 3), "resnet50": (64, 64, 3), "resnet20": (32, 32, 3),
-    "inception_v1": (224, 224, 3), "googlenet": (96, 64, 3), "inception_v3": (107, 123, 3), "mobilenet_v1": (64, 64, 3),
+    "inception_v1": (224, 224, 3), "googlenet": (96, 64, 3), "inception_v3": (299, 299, 3), "mobilenet_v1": (64, 64, 3),
     "mobilenet_v2": (64, 96, 3), "lenet5": (28, 28, 1),
 }
 
