@@ -498,7 +498,7 @@ fn what_people_want_to_know_is_logged_and_the_last_validation_counts() {
     let mut bench = Bench::training();
     let validated = |epoch, loss| ToAm::Validated {
         epoch,
-        metrics: Metrics { records: 10, loss, top1: None, top5: None },
+        metrics: Metrics { records: 10, loss, ..Metrics::default() },
     };
     bench.say(0, validated(1, 0.5));
     bench.say(0, validated(2, 0.7));
