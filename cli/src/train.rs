@@ -24,8 +24,12 @@ use ringspin_hadoop::credentials::{FileVersion, Secret};
 use ringspin_job::{JobSecret, JobSpec};
 use ringspin_nn::Registry;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long a signal waits for what the client tries before the job.
+const CHECK_GRACE: Duration = Duration::from_secs(5);
 
 /// Where a job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,22 +74,40 @@ pub async fn train(
     let format = args.format.or(typed.format).unwrap_or(Format::Text);
     let mut job = check::resolve(typed.settings, registry)?;
     let flag = args.cluster.hadoop_conf_dir.as_deref();
+    let mut signals = Signals::listen()?;
     match master {
         Master::Local(threads) => {
             let hadoop = surroundings.hadoop(flag)?;
             let storage = surroundings.storage(hadoop.as_ref(), Base::Local)?;
             absolute(&storage, &mut job)?;
             job.workers.container.vcores = (threads / job.workers.max).max(1);
-            let checked = check::against_data(&storage, &job, registry).await?;
-            local(job, checked, (surroundings, hadoop.as_ref()), storage, format).await
+            let checked = checked((&storage, &job), registry, &mut signals).await?;
+            local(job, checked, (surroundings, hadoop.as_ref()), storage, (signals, format)).await
         }
         Master::Yarn => {
             let hadoop = surroundings.require_hadoop(flag)?;
             let storage = surroundings.storage(Some(&hadoop), Base::Cluster)?;
             absolute(&storage, &mut job)?;
-            let checked = check::against_data(&storage, &job, registry).await?;
+            let checked = checked((&storage, &job), registry, &mut signals).await?;
             check::container_size(registry, &job, &checked.model)?;
-            yarn(job, (&hadoop, &storage), args.detach, format).await
+            yarn(job, (&hadoop, &storage), args.detach, (signals, format)).await
+        }
+    }
+}
+
+/// Looks at the data and tries the output. That leaves nothing behind when it may end: a signal waits for it, for a
+/// while.
+async fn checked(
+    (storage, job): (&Storage, &JobSpec),
+    registry: &Registry,
+    signals: &mut Signals,
+) -> Result<Checked, CommandError> {
+    let mut checking = std::pin::pin!(check::against_data(storage, job, registry));
+    tokio::select! {
+        checked = &mut checking => checked,
+        by = signals.next() => {
+            let _ = tokio::time::timeout(CHECK_GRACE, checking).await;
+            Err(CommandError::new(Exit::Killed, format!("{by} before the job began")))
         }
     }
 }
@@ -104,7 +126,7 @@ async fn yarn(
     job: JobSpec,
     (hadoop, storage): (&Hadoop, &Storage),
     detach: bool,
-    format: Format,
+    (mut signals, format): (Signals, Format),
 ) -> Result<Exit, CommandError> {
     for path in [&job.input.path, &job.output.path] {
         if path.starts_with("file:") {
@@ -113,7 +135,6 @@ async fn yarn(
     }
     let output = job.output.path.clone();
     let begun_ms = now_ms();
-    let mut signals = Signals::listen()?;
     let (submitted, early) = {
         // A submission that has begun is finished before it is taken back: half of one would be lost.
         let mut submitting = std::pin::pin!(submit::submit(hadoop, storage, job));
@@ -167,7 +188,7 @@ async fn local(
     checked: Checked,
     (surroundings, hadoop): (&Surroundings, Option<&Hadoop>),
     storage: Storage,
-    format: Format,
+    (mut signals, format): (Signals, Format),
 ) -> Result<Exit, CommandError> {
     drop(checked);
     let output = job.output.path.clone();
@@ -193,7 +214,6 @@ async fn local(
     let cluster = Cluster::Local(LocalCluster::new(options, sender.clone()));
     let _ = sender.send(Event::Registered).await;
     let killer = sender.clone();
-    let mut signals = Signals::listen()?;
     tokio::spawn(async move {
         let by = signals.next().await;
         let _ = killer.send(Event::KillRequested(format!("the client got {by}"))).await;

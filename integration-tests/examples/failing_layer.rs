@@ -4,12 +4,17 @@
 use ringspin::App;
 use ringspin::job::ParamReader;
 use ringspin::nn::{Backward, Forward, Layer, Misfit, Needs, Shape};
+use std::sync::{Mutex, PoisonError};
 
-/// Passes records on, until it panics.
+/// Passes records on, until it panics, or takes memory that nobody foresaw.
 struct Failing {
     shape: Shape,
     step: u64,
+    takes_mib: usize,
 }
+
+/// What was taken, and stays.
+static TAKEN: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 impl Layer for Failing {
     fn output(&self) -> &Shape {
@@ -22,7 +27,11 @@ impl Layer for Failing {
 
     fn forward(&self, pass: Forward<'_>) {
         let at = pass.context.key;
-        assert!(at.step < self.step || at.lane != 0, "a mistake of the user's");
+        if at.step >= self.step && self.takes_mib > 0 {
+            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(vec![1; self.takes_mib << 20]);
+        } else {
+            assert!(at.step < self.step || at.lane != 0, "a mistake of the user's");
+        }
         pass.y.copy_from_slice(pass.x);
     }
 
@@ -35,7 +44,8 @@ impl Layer for Failing {
 
 fn build(params: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
     let step = params.count("step", 0, None) as u64;
-    Ok(Box::new(Failing { shape: input.clone(), step }))
+    let takes_mib = params.count("takes_mib", 0, Some(0));
+    Ok(Box::new(Failing { shape: input.clone(), step, takes_mib }))
 }
 
 fn main() -> std::process::ExitCode {

@@ -1,6 +1,6 @@
 //! Tests of whole passes: against PyTorch, against other numbers of threads, records and blocks.
 
-use crate::golden::{json, noise};
+use crate::golden::{component, json, noise};
 use crate::kernels::Isa;
 use crate::optimizers::{Due, UpdateOptions, Updater};
 use crate::{
@@ -145,6 +145,64 @@ fn branches() -> Arc<Model> {
 #[test]
 fn ten_steps_of_a_graph_follow_pytorch() {
     follow_pytorch("branches_steps.json", &branches(), 0.05, |_| 0.2);
+}
+
+/// Ten steps of named models, without dropout, from the weights and batches that golden_models.py had.
+#[test]
+fn ten_steps_of_named_models_follow_pytorch() {
+    for (name, golden) in json("models_steps.json").as_object().unwrap() {
+        let number = |key: &str| golden[key].as_u64().unwrap() as usize;
+        let (records, classes, rate) = (number("records"), number("classes"), golden["rate"].as_f64().unwrap());
+        let mut model = component(name, &golden["params"]);
+        for key in without_dropout(name) {
+            model = model.with(key, Value::Float(0.0));
+        }
+        let limits: Option<Vec<usize>> = serde_json::from_value(golden["limits"].clone()).unwrap_or_default();
+        let shape: Vec<usize> = match &limits {
+            Some(limits) => vec![limits.len()],
+            None => serde_json::from_value(golden["shape"].clone()).unwrap(),
+        };
+        let loss = if name == "neumf" { "bce_with_logits" } else { "cross_entropy" };
+        let spec = ModelSpec { model, layers: Vec::new() };
+        let (loss, input) = (Component::new("loss", loss), Shape::new(&shape).unwrap());
+        let model = Arc::new(Model::build(&Registry::standard(), &spec, &input, &loss).unwrap());
+        let mut params = crate::models::golden_weights(&model);
+        if limits.is_some() {
+            params.iter_mut().for_each(|number| *number *= 0.5);
+        }
+        let optimizer = Component::new("optimizer", "sgd").with("lr", rate).with("momentum", 0.9);
+        let optimizers = Registry::standard().build_optimizers(&optimizer).unwrap();
+        let mut updater = Updater::new(optimizers, model.parameters(), UpdateOptions::default()).unwrap();
+        let mut workspace = workspace(&model, 2, records);
+        let mut grads = vec![0.0; params.len()];
+        for (step, expected) in (0u64..).zip(golden["losses"].as_array().unwrap()) {
+            let mut inputs = noise(200 + step, records * input.elements());
+            if let Some(limits) = &limits {
+                for (i, number) in inputs.iter_mut().enumerate() {
+                    let limit = limits[i % limits.len()] as f64;
+                    *number = ((f64::from(*number) + 1.0) / 2.0 * limit).floor() as f32;
+                }
+            }
+            let class = |v: f32| ((f64::from(v) + 1.0) / 2.0 * classes as f64) as u32;
+            let targets: Vec<u32> = noise(300 + step, records).into_iter().map(class).collect();
+            let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&targets), count: records };
+            let (scale, key) = (1.0 / records as f32, RandomKey::default());
+            let training = TrainingPass { params: &params, scale, key, accumulate: false };
+            let loss = workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ()).loss();
+            let expected = expected.as_f64().unwrap();
+            assert!((loss - expected).abs() <= 1e-4 * expected, "{name}, step {step}: {loss} instead of {expected}");
+            updater.update(workspace.team(), Due { update: step + 1, factor: 1.0 }, &mut params, &mut grads);
+        }
+    }
+}
+
+/// What a model drops with.
+fn without_dropout(name: &str) -> &'static [&'static str] {
+    match name {
+        "inception_v1" => &["dropout", "aux_dropout"],
+        "transformer_text" => &["dropout"],
+        _ => &[],
+    }
 }
 
 #[test]

@@ -76,12 +76,22 @@ fn a_full_disk_of_a_node_is_told() {
 #[test]
 fn a_worker_over_its_memory_is_told_so() {
     let site = Site::new();
-    // 64 MiB of container, and a network whose weights alone need more.
-    let failed =
-        site.run(&["--worker-memory", "64m", "-D", "model.hidden=[3000, 3000]", "--epochs", "100000"]);
+    // Memory that nobody could foresee: a layer of the user's own takes it.
+    let job = data::FAILING_JOB.replace("step = 3", "step = 3\ntakes_mib = 60");
+    std::fs::write(site.file("job.toml"), job).unwrap();
+    let command = site.train_by(&example("failing_layer"), &["--worker-memory", "128m", "--epochs", "100"]);
+    let failed = Running::start(command).unwrap().wait(JOB_LIMIT).unwrap();
     let parts = ["memory", "workers.memory"];
     site.assert_ended(&failed, status::FAILED, &parts);
     site.assert_failed_in_yarn(&application_of(&failed.stderr), &parts);
+}
+
+#[test]
+fn a_container_too_small_for_its_model_is_refused() {
+    let site = Site::new();
+    // 64 MiB of container, and a network whose weights alone need more.
+    let refused = site.run(&["--worker-memory", "64m", "-D", "model.hidden=[3000, 3000]"]);
+    site.assert_ended(&refused, status::REFUSED, &["9039003 parameters", "workers.memory is 64 MiB"]);
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(crate) const DOC_NORM: &str =
 pub(crate) const PARAMS: &[ParamDoc] = &[
     ParamDoc::new("classes", "1000", "outputs"),
     ParamDoc::new("aux_weight", "0.3", "what the losses of the auxiliary heads count; 0: no such heads"),
+    ParamDoc::new("dropout", "0.4, of googlenet 0.2", "share dropped before the last layer in training"),
+    ParamDoc::new("aux_dropout", "0.7", "the same in the auxiliary heads"),
 ];
 
 /// Channels of an inception block: of the 1 × 1 branch, before and of the 3 × 3, before and of the 5 × 5, and of
@@ -37,6 +39,7 @@ pub(crate) fn build_norm(reader: &mut ParamReader<'_>) -> Vec<Component> {
 struct Inception {
     net: Net,
     norm: bool,
+    aux_dropout: f64,
 }
 
 impl Inception {
@@ -84,7 +87,7 @@ impl Inception {
         let y = self.net.after(&y, "flatten", &[]);
         let y = self.net.linear(&format!("{name}.fc1"), &y, 1024);
         let y = self.net.relu(&y);
-        let y = self.net.dropout(&y, 0.7);
+        let y = self.net.dropout(&y, self.aux_dropout);
         let params = [("out_features", classes.into()), ("loss_weight", Value::Float(weight))];
         self.net.named(&format!("{name}.fc2"), "linear", &[&y], &params);
     }
@@ -93,7 +96,9 @@ impl Inception {
 fn network(reader: &mut ParamReader<'_>, norm: bool) -> Vec<Component> {
     let classes = reader.count("classes", 2, Some(1000));
     let weight = reader.number("aux_weight", 0.0..=f64::MAX, Some(0.3));
-    let mut made = Inception { net: Net::default(), norm };
+    let dropout = reader.number("dropout", 0.0..=1.0, Some(if norm { 0.2 } else { 0.4 }));
+    let aux_dropout = reader.number("aux_dropout", 0.0..=1.0, Some(0.7));
+    let mut made = Inception { net: Net::default(), norm, aux_dropout };
     let x = made.conv("conv1", "input", Filters { stride: 2, ..filters(64, 7) });
     let x = made.pool(&x, 3);
     let x = made.response_norm(&x);
@@ -119,7 +124,7 @@ fn network(reader: &mut ParamReader<'_>, norm: bool) -> Vec<Component> {
     let x = made.block("inception5a", &x, [256, 160, 320, 32, 128, 128]);
     let x = made.block("inception5b", &x, [384, 192, 384, 48, 128, 128]);
     let x = made.net.mean(&x);
-    let x = made.net.dropout(&x, if norm { 0.2 } else { 0.4 });
+    let x = made.net.dropout(&x, dropout);
     made.net.linear("fc", &x, classes);
     made.net.layers()
 }

@@ -29,6 +29,9 @@ fn count(value: usize) -> Value {
 }
 
 #[cfg(test)]
+pub(crate) use tests::weights as golden_weights;
+
+#[cfg(test)]
 mod tests {
     use crate::golden::{component, json, noise};
     use crate::{BatchView, Model, Registry, Shape, Targets, Team, Workspace};
@@ -49,7 +52,7 @@ mod tests {
     }
 
     /// As `weights` of golden_models.py.
-    fn weights(model: &Model) -> Vec<f32> {
+    pub(crate) fn weights(model: &Model) -> Vec<f32> {
         let mut named: Vec<_> = model.parameters().iter().collect();
         named.sort_by(|a, b| a.name.cmp(&b.name));
         let mut params = vec![f32::NAN; model.parameter_count()];

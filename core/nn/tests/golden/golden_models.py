@@ -45,6 +45,69 @@ def weights(model, noise):
             array.copy_(numbers)
 
 
+# Ten training steps: what the model is built with, shape of a record or limits of its numbers, records, rate.
+STEPS = {
+    "resnet20": {"params": {"classes": 10}, "shape": (32, 32, 3), "records": 8, "rate": 0.01},
+    "inception_v1": {"params": {"classes": 10}, "shape": (224, 224, 3), "records": 2, "rate": 0.0001},
+    "neumf": {"params": IDS["neumf"][1], "limits": IDS["neumf"][0], "records": 24, "rate": 0.1},
+    "lstm_text": {"params": IDS["lstm_text"][1], "limits": IDS["lstm_text"][0], "records": 9, "rate": 0.1},
+    "transformer_text": {
+        "params": IDS["transformer_text"][1], "limits": IDS["transformer_text"][0], "records": 9, "rate": 0.05,
+    },
+}  # fmt: skip
+
+
+def inputs_of(noise, seed, case):
+    """Images, or numbers below the limits."""
+    if "shape" in case:
+        images = noise(seed, case["records"] * math.prod(case["shape"])).reshape(-1, *case["shape"])
+        return torch.from_numpy(images).permute(0, 3, 1, 2).double()
+    numbers = (noise(seed, case["records"] * len(case["limits"])).astype(np.float64) + 1) / 2
+    return torch.from_numpy(np.floor(numbers.reshape(case["records"], -1) * case["limits"]).astype(np.int64))
+
+
+def loss_of(name, model, x, targets):
+    functional = torch.nn.functional
+    if name == "neumf":
+        return functional.binary_cross_entropy_with_logits(model(*x.T), targets.double())
+    y = model(x)
+    if name == "inception_v1":
+        main, second, first = (functional.cross_entropy(one, targets) for one in y)
+        return main + 0.3 * (second + first)
+    return functional.cross_entropy(y, targets)
+
+
+def steps(out, noise):
+    """Losses of ten steps of SGD with momentum 0.9, in float64 and without dropout."""
+    document = {}
+    for name, case in STEPS.items():
+        model = torch_models.MODELS[name](**case["params"]).double().train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            if isinstance(module, torch.nn.MultiheadAttention):
+                module.dropout = 0.0
+        weights(model, noise)
+        if "limits" in case:
+            # Without batch norm, smaller weights.
+            with torch.no_grad():
+                for array in model.parameters():
+                    array.mul_(0.5)
+        optimizer, losses = torch.optim.SGD(model.parameters(), lr=case["rate"], momentum=0.9), []
+        classes = case["params"].get("classes", 2)
+        for step in range(10):
+            x = inputs_of(noise, 200 + step, case)
+            drawn = (noise(300 + step, case["records"]).astype(np.float64) + 1) / 2 * classes
+            optimizer.zero_grad()
+            loss = loss_of(name, model, x, torch.from_numpy(drawn.astype(np.int64)))
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        params = {CALLED.get((name, key), key): value for key, value in case["params"].items()}
+        document[name] = case | {"params": params, "classes": classes, "losses": losses}
+    (out / "models_steps.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
 def models(out, noise):
     answers = {}
     for name, shape in IMAGES.items():

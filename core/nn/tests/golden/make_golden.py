@@ -246,5 +246,5 @@ if __name__ == "__main__":
 
     layers(), golden_losses.losses(OUT, noise, spaced), lenet(), branches()
     golden_optimizers.optimizers(OUT, noise), golden_optimizers.updater(OUT, noise), golden_optimizers.schedules(OUT)
-    golden_models.models(OUT, noise)
+    golden_models.models(OUT, noise), golden_models.steps(OUT, noise)
     golden_sequences.write_all()
