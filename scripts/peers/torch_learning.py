@@ -76,7 +76,8 @@ def mails(folder):
 def windows(folder):
     parts, window = [], about(folder, "brown-words")["window"]
     for part in ("train", "test"):
-        records = np.fromfile(folder / "brown-words" / f"{part}.bin", "<f4").astype(np.int64).reshape(-1, 2, window)
+        table = np.loadtxt(folder / "brown-words" / f"{part}.csv", np.int64, delimiter=",", skiprows=1)
+        records = table.reshape(-1, 2, window)
         parts.append((torch.from_numpy(records[:, 0]), torch.from_numpy(records[:, 1])))
     return parts
 

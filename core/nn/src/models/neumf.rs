@@ -18,7 +18,7 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
     ParamDoc::new("items", "26744", "items: the second number of a record is below"),
     ParamDoc::new("mf", "64", "numbers of an embedding that is multiplied"),
     ParamDoc::new(
-        "layers",
+        "mlp",
         "[256, 256, 128, 64]",
         "sizes of the perceptron; the first is of both embeddings together",
     ),
@@ -28,13 +28,13 @@ pub(crate) fn build(reader: &mut ParamReader<'_>) -> Vec<Component> {
     let users = reader.count("users", 1, Some(138_493));
     let items = reader.count("items", 1, Some(26_744));
     let mf = reader.count("mf", 1, Some(64));
-    let sizes = reader.counts("layers", 1, Some(vec![256, 256, 128, 64]));
+    let sizes = reader.counts("mlp", 1, Some(vec![256, 256, 128, 64]));
     let [both, sizes @ ..] = &sizes[..] else {
-        reader.problem("layers", "a perceptron has at least one size");
+        reader.problem("mlp", "a perceptron has at least one size");
         return Vec::new();
     };
     if !both.is_multiple_of(2) {
-        reader.problem("layers", format!("the first size, {both}, is of two embeddings: it must be even"));
+        reader.problem("mlp", format!("the first size, {both}, is of two embeddings: it must be even"));
     }
     let mut net = Net::default();
     let user = net.column("user", 0);

@@ -41,7 +41,7 @@ pub(crate) const PARAMS_TRANSFORMER: &[ParamDoc] = &[
     ParamDoc::new("vocabulary", "20000", "words: the numbers of a record are below"),
     ParamDoc::new("steps", "128", "words of a record"),
     ParamDoc::new("width", "256", "numbers of a word's embedding"),
-    ParamDoc::new("layers", "4", "encoder layers"),
+    ParamDoc::new("num_layers", "4", "encoder layers"),
     ParamDoc::new("heads", "8", "heads of each layer's attention"),
     ParamDoc::new("inner", "1024", "numbers between each layer's two linear layers"),
     ParamDoc::new("classes", "2", "outputs"),
@@ -53,7 +53,7 @@ pub(crate) const PARAMS_LM: &[ParamDoc] = &[
     ParamDoc::new("vocabulary", "10000", "words: the numbers of a record are below"),
     ParamDoc::new("width", "200", "numbers of a word's embedding"),
     ParamDoc::new("hidden", "200", "numbers of a state"),
-    ParamDoc::new("layers", "2", "layers of LSTM on top of each other"),
+    ParamDoc::new("num_layers", "2", "layers of LSTM on top of each other"),
     ParamDoc::new("dropout", "0.2", "share dropped between layers in training"),
 ];
 
@@ -104,7 +104,7 @@ pub(crate) fn build_transformer(reader: &mut ParamReader<'_>) -> Vec<Component> 
     let steps = reader.count("steps", 1, Some(128));
     let width = reader.count("width", 1, Some(256));
     let encoder = [
-        ("num_layers", reader.count("layers", 1, Some(4)).into()),
+        ("num_layers", reader.count("num_layers", 1, Some(4)).into()),
         ("d_model", width.into()),
         ("nhead", reader.count("heads", 1, Some(8)).into()),
         ("dim_feedforward", reader.count("inner", 1, Some(1024)).into()),
@@ -139,7 +139,7 @@ pub(crate) fn build_lm(reader: &mut ParamReader<'_>) -> Vec<Component> {
     let vocabulary = reader.count("vocabulary", 2, Some(10_000));
     let width = reader.count("width", 1, Some(200));
     let hidden = reader.count("hidden", 1, Some(200));
-    let layers = reader.count("layers", 1, Some(2));
+    let layers = reader.count("num_layers", 1, Some(2));
     let dropout = reader.number("dropout", 0.0..=1.0, Some(0.2));
     let mut net = Net::default();
     let uniform = ("init", Value::from("uniform:0.1"));

@@ -26,6 +26,10 @@ IDS = {
 }
 
 
+# What a parameter is called in Ringspin, where a job's model can have none called "layers".
+CALLED = {("neumf", "layers"): "mlp", ("transformer_text", "layers"): "num_layers", ("word_lm", "layers"): "num_layers"}
+
+
 def weights(model, noise):
     """Numbers for every parameter and statistic: seeded by the place of its name among all names."""
     named = sorted([*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if b.dim())])
@@ -57,6 +61,7 @@ def models(out, noise):
         x = torch.from_numpy(np.floor(numbers.reshape(RECORDS, -1) * limits).astype(np.int64))
         with torch.no_grad():
             y = model.double()(*x.T) if name == "neumf" else model.double()(x)
+        params = {CALLED.get((name, key), key): value for key, value in params.items()}
         answers[name] = {"limits": limits, "params": params, "outputs": y.reshape(-1).tolist()}
     published = {name: count for name, count in torch_models.PARAMETERS.items()}
     document = {"classes": CLASSES, "records": RECORDS, "answers": answers, "parameters": published}
