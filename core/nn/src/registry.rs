@@ -13,7 +13,7 @@ use crate::schedules::warmup::{self, Warmup};
 use crate::schedules::{self, Schedule};
 use crate::shape::Shape;
 use crate::{layers, models};
-use ringspin_job::{Component, ModelSpec, ParamReader, Problems};
+use ringspin_job::{Component, ModelSpec, ParamReader, Problems, Setting};
 
 /// A parameter of a component, as documented and as accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -499,7 +499,8 @@ impl Registry {
             let name = component.name.trim_end_matches(|c: char| c.is_ascii_digit());
             if let Ok(k) = component.name[name.len()..].parse::<usize>() {
                 component.name = name.trim_end_matches('@').into();
-                component = component.with("k", k);
+                let setting = Setting { value: k.into(), origin: component.origin.clone() };
+                component.params.0.insert("k".into(), setting);
             }
         }
         let build = self.metrics.find(&component, problems)?;

@@ -41,10 +41,8 @@ pub(super) fn build(
 ) -> Result<Box<dyn Metric>, Misfit> {
     let (k, group) = (reader.count("k", 1, Some(10)), reader.count("group", 2, Some(100)));
     if k > group || k > MAX_RANKS {
-        reader.problem(
-            "k",
-            format!("is {k}; expected at most the {group} records of a group, and {MAX_RANKS}"),
-        );
+        let most = group.min(MAX_RANKS);
+        reader.problem("k", format!("is {k}; expected at most {most}, of the {group} records of a group"));
     }
     let scorer = Scorer::read(metric, reader, scored)?;
     if scored.targets.per_record() != 1 {

@@ -116,7 +116,7 @@ fn metrics_that_do_not_fit_are_refused() {
         (classes(3), 3, metric("roc_auc").with("positive", 3), "positive = 3, but the classes are 0 to 2"),
         (classes(3), 3, metric("f1").with("average", "binary"), "needs two classes; there are 3"),
         (classes(3), 3, metric("f1").with("threshold", 0.5), "threshold is for targets that are yes or no"),
-        (classes(3), 3, metric("hr@200"), "validation.metrics[0].k: is 200; expected at most the 100"),
+        (classes(3), 3, metric("hr@200"), "validation.metrics[0].k: is 200; expected at most 100"),
         (classes(3), 3, metric("tpo5"), "unknown metric \"tpo\"; did you mean \"top\"?"),
         (
             classes(3),
