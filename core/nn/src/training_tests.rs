@@ -152,7 +152,8 @@ fn ten_steps_of_a_graph_follow_pytorch() {
 fn ten_steps_of_named_models_follow_pytorch() {
     for (name, golden) in json("models_steps.json").as_object().unwrap() {
         let number = |key: &str| golden[key].as_u64().unwrap() as usize;
-        let (records, classes, rate) = (number("records"), number("classes"), golden["rate"].as_f64().unwrap());
+        let (records, classes, rate) =
+            (number("records"), number("classes"), golden["rate"].as_f64().unwrap());
         let mut model = component(name, &golden["params"]);
         for key in without_dropout(name) {
             model = model.with(key, Value::Float(0.0));
@@ -167,9 +168,11 @@ fn ten_steps_of_named_models_follow_pytorch() {
         let (loss, input) = (Component::new("loss", loss), Shape::new(&shape).unwrap());
         let model = Arc::new(Model::build(&Registry::standard(), &spec, &input, &loss).unwrap());
         let mut params = crate::models::golden_weights(&model);
-        if limits.is_some() {
-            params.iter_mut().for_each(|number| *number *= 0.5);
-        }
+        let shrink = golden["shrink"].as_f64().unwrap_or(1.0) as f32;
+        let learned = model.parameters().iter().filter(|parameter| parameter.kind == ParameterKind::Learned);
+        learned.for_each(|parameter| {
+            params[parameter.range.clone()].iter_mut().for_each(|number| *number *= shrink)
+        });
         let optimizer = Component::new("optimizer", "sgd").with("lr", rate).with("momentum", 0.9);
         let optimizers = Registry::standard().build_optimizers(&optimizer).unwrap();
         let mut updater = Updater::new(optimizers, model.parameters(), UpdateOptions::default()).unwrap();
@@ -190,7 +193,10 @@ fn ten_steps_of_named_models_follow_pytorch() {
             let training = TrainingPass { params: &params, scale, key, accumulate: false };
             let loss = workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ()).loss();
             let expected = expected.as_f64().unwrap();
-            assert!((loss - expected).abs() <= 1e-4 * expected, "{name}, step {step}: {loss} instead of {expected}");
+            assert!(
+                (loss - expected).abs() <= 1e-4 * expected,
+                "{name}, step {step}: {loss} instead of {expected}"
+            );
             updater.update(workspace.team(), Due { update: step + 1, factor: 1.0 }, &mut params, &mut grads);
         }
     }

@@ -47,12 +47,13 @@ def weights(model, noise):
 
 # Ten training steps: what the model is built with, shape of a record or limits of its numbers, records, rate.
 STEPS = {
-    "resnet20": {"params": {"classes": 10}, "shape": (32, 32, 3), "records": 8, "rate": 0.01},
-    "inception_v1": {"params": {"classes": 10}, "shape": (224, 224, 3), "records": 2, "rate": 0.0001},
-    "neumf": {"params": IDS["neumf"][1], "limits": IDS["neumf"][0], "records": 24, "rate": 0.1},
-    "lstm_text": {"params": IDS["lstm_text"][1], "limits": IDS["lstm_text"][0], "records": 9, "rate": 0.1},
+    "resnet20": {"params": {"classes": 10}, "shape": (32, 32, 3), "records": 8, "rate": 0.001},
+    "inception_v1": {"params": {"classes": 10}, "shape": (224, 224, 3), "records": 2, "rate": 0.001, "shrink": 0.7},
+    "neumf": {"params": IDS["neumf"][1], "limits": IDS["neumf"][0], "shrink": 0.5, "records": 24, "rate": 0.1},
+    "lstm_text": {"params": IDS["lstm_text"][1], "limits": IDS["lstm_text"][0], "shrink": 0.5, "records": 9, "rate": 0.1},
     "transformer_text": {
         "params": IDS["transformer_text"][1], "limits": IDS["transformer_text"][0], "records": 9, "rate": 0.05,
+        "shrink": 0.5,
     },
 }  # fmt: skip
 
@@ -88,11 +89,10 @@ def steps(out, noise):
             if isinstance(module, torch.nn.MultiheadAttention):
                 module.dropout = 0.0
         weights(model, noise)
-        if "limits" in case:
-            # Without batch norm, smaller weights.
-            with torch.no_grad():
-                for array in model.parameters():
-                    array.mul_(0.5)
+        # Without batch norm, smaller weights.
+        with torch.no_grad():
+            for array in model.parameters():
+                array.mul_(np.float32(case.get("shrink", 1)).item())
         optimizer, losses = torch.optim.SGD(model.parameters(), lr=case["rate"], momentum=0.9), []
         classes = case["params"].get("classes", 2)
         for step in range(10):
