@@ -97,7 +97,7 @@ impl Inference {
         let team = Team::new(threads).map_err(|error| {
             Misfortune::new(FailureKind::Environment, format!("compute threads: {error}"))
         })?;
-        let workspace = Workspace::new(Arc::clone(&loaded.model), team, BATCH);
+        let workspace = Workspace::for_inference(Arc::clone(&loaded.model), team, BATCH);
         Ok(Inference { loaded, reader, steps, workspace })
     }
 
@@ -119,10 +119,10 @@ impl Inference {
                     "the data has no labels to compare predictions with",
                 ));
             }
-            view(&batch)
+            view(&self.loaded.model, &batch)?
                 .check(self.loaded.model.input().elements(), self.loaded.model.targets())
                 .map_err(|message| Misfortune::new(FailureKind::Job, message))?;
-            measurer.measure(&mut self.workspace, &self.loaded.params, &batch, &mut measured);
+            measurer.measure(&mut self.workspace, &self.loaded.params, &batch, &mut measured)?;
             self.reader.recycle(batch);
         }
         Ok(measurer.metrics(measured))
@@ -141,8 +141,7 @@ impl Inference {
         let (mut records, mut part) = (0, header.clone());
         for _ in 0..self.steps {
             let Some(batch) = self.next()? else { break };
-            let unlabelled =
-                BatchView { inputs: &batch.inputs, targets: Targets::None, count: batch.count() };
+            let unlabelled = BatchView { targets: Targets::None, ..view(&self.loaded.model, &batch)? };
             let values = &mut values[..batch.count() * outputs];
             self.workspace.forward(&unlabelled, &self.loaded.params, Some(&mut *values));
             for (record, values) in batch.records.iter().zip(values.chunks_exact(outputs)) {

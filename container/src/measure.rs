@@ -74,20 +74,23 @@ impl Measurer {
     }
 
     /// Measures the records of a batch.
+    ///
+    /// # Errors
+    /// As [`view`].
     pub(crate) fn measure(
         &mut self,
         workspace: &mut Workspace,
         params: &[f32],
         batch: &Batch,
         measured: &mut Measured,
-    ) {
+    ) -> Result<(), Misfortune> {
         if batch.count() == 0 {
-            return;
+            return Ok(());
         }
-        let records = view(batch);
+        let records = view(workspace.model(), batch)?;
         if self.metrics.is_empty() {
             measured.sums.count(&workspace.forward(&records, params, None));
-            return;
+            return Ok(());
         }
         let numbers = batch.count() * self.outputs_of_record;
         self.outputs.resize(numbers.max(self.outputs.len()), 0.0);
@@ -97,6 +100,7 @@ impl Measurer {
         for (metric, gathered) in self.metrics.iter().zip(&mut measured.gathered) {
             metric.metric.add(gathered, &records);
         }
+        Ok(())
     }
 
     /// What it comes to.

@@ -224,15 +224,18 @@ impl Stepper {
     fn backward(&mut self, batches: &[Batch], place: Place) -> Result<(), Misfortune> {
         let scale = 1.0 / place.records as f32;
         let own = &mut self.own;
-        let used: Vec<&Batch> = batches.iter().filter(|batch| batch.count() > 0).collect();
+        let used = batches.iter().filter(|batch| batch.count() > 0);
+        let used: Vec<(u32, BatchView<'_>)> = used
+            .map(|batch| Ok((batch.lane as u32, view(&self.model, batch)?)))
+            .collect::<Result<_, Misfortune>>()?;
         let mut out = Outgoing::new(&self.buckets, self.reducer.as_mut(), &mut self.missing);
-        for (i, batch) in used.iter().enumerate() {
+        for (i, (lane_number, batch)) in used.iter().enumerate() {
             let last = place.last && i + 1 == used.len();
             out.begin_lane();
             let mut training = TrainingPass {
                 params: &self.params,
                 scale,
-                key: RandomKey { seed: self.seed, step: self.batch, lane: batch.lane as u32 },
+                key: RandomKey { seed: self.seed, step: self.batch, lane: *lane_number },
                 accumulate: self.gathered,
             };
             let metrics = match &mut self.sums {
@@ -245,7 +248,7 @@ impl Stepper {
                             out.send(|bucket| std::mem::take(&mut travelling[bucket]));
                         }
                     };
-                    self.workspace.forward_backward(&view(batch), &training, &mut self.grads, &mut ready)
+                    self.workspace.forward_backward(batch, &training, &mut self.grads, &mut ready)
                 }
                 Sums::Fixed { point, sums, lane } => {
                     training.accumulate = false;
@@ -258,7 +261,7 @@ impl Stepper {
                             out.send(|bucket| std::mem::take(&mut sums[bucket]));
                         }
                     };
-                    self.workspace.forward_backward(&view(batch), &training, lane, &mut ready)
+                    self.workspace.forward_backward(batch, &training, lane, &mut ready)
                 }
             };
             own.count(&metrics);
@@ -366,9 +369,17 @@ impl Stepper {
     }
 
     /// Measures a batch without learning from it.
-    pub(crate) fn evaluate(&mut self, batch: &Batch, measurer: &mut Measurer, measured: &mut Measured) {
+    ///
+    /// # Errors
+    /// As [`view`].
+    pub(crate) fn evaluate(
+        &mut self,
+        batch: &Batch,
+        measurer: &mut Measurer,
+        measured: &mut Measured,
+    ) -> Result<(), Misfortune> {
         let weights = self.updater.average().unwrap_or(&self.params);
-        measurer.measure(&mut self.workspace, weights, batch, measured);
+        measurer.measure(&mut self.workspace, weights, batch, measured)
     }
 
     /// Adds up what the ranks have measured.
@@ -434,11 +445,18 @@ fn fingerprint(params: &[f32]) -> u64 {
 }
 
 /// A batch as the model takes it.
-pub(crate) fn view(batch: &Batch) -> BatchView<'_> {
+///
+/// # Errors
+/// A record has a number that is no row of a table of the model, or no length, where it has to be one.
+pub(crate) fn view<'a>(model: &Model, batch: &'a Batch) -> Result<BatchView<'a>, Misfortune> {
+    if let Some((i, message)) = model.find_wrong(&batch.inputs) {
+        let message = format!("record {} of the data: {message}", batch.records[i]);
+        return Err(Misfortune::new(FailureKind::Job, message));
+    }
     let targets = match &batch.targets {
         Targets::None => ringspin_nn::Targets::None,
         Targets::Classes(classes) => ringspin_nn::Targets::Classes(classes),
         Targets::Values(values) => ringspin_nn::Targets::Values(values),
     };
-    BatchView { inputs: &batch.inputs, targets, count: batch.count() }
+    Ok(BatchView { inputs: &batch.inputs, targets, count: batch.count() })
 }

@@ -35,7 +35,7 @@ impl Validation {
         for _ in 0..steps {
             for lane in &self.lanes {
                 if let Some(batch) = reader.next(*lane)? {
-                    stepper.evaluate(&batch, &mut self.measurer, &mut measured);
+                    stepper.evaluate(&batch, &mut self.measurer, &mut measured)?;
                     reader.recycle(batch);
                 }
             }

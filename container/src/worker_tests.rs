@@ -83,7 +83,7 @@ fn epoch(job: &JobSpec, world: usize) -> Vec<Outcome> {
         let (mut validation, mut measured) = (reader(Order::Sequential).0, measurer.begin());
         for lane in &lanes {
             while let Some(batch) = validation.next(*lane).unwrap() {
-                stepper.evaluate(&batch, &mut measurer, &mut measured);
+                stepper.evaluate(&batch, &mut measurer, &mut measured).unwrap();
             }
         }
         let measured = measurer.metrics(stepper.sum_over_ranks(measured).unwrap());

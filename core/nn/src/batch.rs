@@ -162,21 +162,6 @@ impl BatchMetrics {
 }
 
 impl BatchView<'_> {
-    /// Whether the numbers `range` of every record, of `record` numbers, are whole, not negative and below `limit`.
-    pub(crate) fn check_whole(&self, record: usize, range: Range<usize>, limit: usize) -> Result<(), String> {
-        let right = |number: f32| number >= 0.0 && number < limit as f32 && number.fract() == 0.0;
-        for (i, numbers) in self.inputs.chunks_exact(record).enumerate() {
-            if let Some(j) = range.clone().find(|j| !right(numbers[*j])) {
-                return Err(format!(
-                    "number {j} of record {i} is {}, but has to be a whole number from 0 to {}",
-                    numbers[j],
-                    limit - 1
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// Whether the batch is one that a model with `record` numbers a record and targets of `kind` can take.
     ///
     /// # Errors
@@ -220,18 +205,33 @@ impl BatchView<'_> {
     }
 }
 
+/// The first of `inputs`, records of `record` numbers, whose numbers `range` are not all whole, not negative and below
+/// `limit`; and what is wrong with it.
+pub(crate) fn find_not_whole(
+    inputs: &[f32],
+    record: usize,
+    range: &Range<usize>,
+    limit: usize,
+) -> Option<(usize, String)> {
+    let right = |number: f32| number >= 0.0 && number < limit as f32 && number.fract() == 0.0;
+    inputs.chunks_exact(record).enumerate().find_map(|(i, numbers)| {
+        let j = range.clone().find(|j| !right(numbers[*j]))?;
+        let (number, most) = (numbers[j], limit - 1);
+        Some((i, format!("number {j} is {number}, but has to be a whole number from 0 to {most}")))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn numbers_that_are_no_rows_of_a_table_are_found() {
-        let check =
-            |inputs: &[f32]| BatchView { inputs, targets: Targets::None, count: 2 }.check_whole(3, 1..3, 5);
-        assert_eq!(check(&[9.5, 0.0, 4.0, -1.0, 3.0, 1.0]), Ok(()));
+        let find = |inputs: &[f32]| find_not_whole(inputs, 3, &(1..3), 5);
+        assert_eq!(find(&[9.5, 0.0, 4.0, -1.0, 3.0, 1.0]), None);
         for bad in [5.0, -1.0, 0.5, f32::NAN, f32::INFINITY] {
-            let message = check(&[0.0, 0.0, 4.0, 0.0, 3.0, bad]).unwrap_err();
-            assert!(message.starts_with("number 2 of record 1 is"), "{message}");
+            let (record, message) = find(&[0.0, 0.0, 4.0, 0.0, 3.0, bad]).unwrap();
+            assert!(record == 1 && message.starts_with("number 2 is"), "{message}");
             assert!(message.ends_with("whole number from 0 to 4"), "{message}");
         }
     }

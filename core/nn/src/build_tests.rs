@@ -117,6 +117,56 @@ fn names_of_parameters_can_be_given_and_must_differ() {
 }
 
 #[test]
+fn graphs_that_can_not_be_are_refused() {
+    let named = |name: &str, kind: &str, inputs: &[&str]| {
+        let inputs = inputs.iter().map(|input| Value::from(*input)).collect();
+        with(kind, &[]).with("name", name).with("inputs", Value::List(inputs))
+    };
+    let linear = |name: &str, outputs: i64| with("linear", &[("out_features", outputs)]).with("name", name);
+    for (list, expected) in [
+        // A cycle would be a layer that reads a later one.
+        (
+            vec![named("a", "relu", &["b"]), named("b", "relu", &["a"])],
+            "layers[0].inputs: no layer before this one is called \"b\"",
+        ),
+        (vec![named("tower", "relu", &["input"]), named("b", "relu", &["towr"])], "did you mean \"tower\"?"),
+        (vec![named("a", "relu", &[])], "expected 1 to 32 names of layers, found 0"),
+        (vec![with("relu", &[("inputs", 3)])], "expected names of layers in quotes, found 3"),
+        (
+            vec![named("a", "relu", &["input"]), named("b", "relu", &["input"])],
+            "nothing reads the output of \"a\"",
+        ),
+        (
+            vec![linear("a", 2), linear("b", 3), named("c", "add", &["a", "b"])],
+            "add needs inputs of one shape, not 2 and 3",
+        ),
+        (vec![linear("a", 2), named("b", "relu", &["a", "input"])], "reads one input, 2 are given"),
+        (vec![linear("a", 2), linear("b", 3).with("share", "a")], "they can not be shared"),
+        (vec![linear("a", 2).with("share", "z")], "no layer before this one is called \"z\""),
+        (
+            vec![linear("a", 2).with("loss_weight", -1), linear("b", 2)],
+            "loss_weight: expected a number above 0, found -1",
+        ),
+        (vec![linear("a", 2).with("init", "normal")], "layers[0].init: expected \"zeros\""),
+        (
+            vec![linear("a", 2).with("bias_init", "one")],
+            "layers[0].bias_init: expected \"zeros\" or a number",
+        ),
+        (
+            vec![linear("a", 2), with("neumf", &[("users", 3), ("items", 3)])],
+            "have to be a part of the record",
+        ),
+    ] {
+        let text = refused(&layers(list), &[4], "mse");
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+    // Outputs of different shapes that the loss does not fit.
+    let text =
+        refused(&layers(vec![linear("a", 1).with("loss_weight", 1), linear("b", 3)]), &[4], "cross_entropy");
+    assert!(text.contains("loss: cross_entropy needs"), "{text}");
+}
+
+#[test]
 fn initial_weights_are_pytorchs_distribution_and_depend_on_the_seed_alone() {
     let model = build(&layers(vec![with("linear", &[("out_features", 400)])]), &[100], "mse").unwrap();
     let weights = model.initialize(1);

@@ -18,6 +18,8 @@ mod execute;
 mod fit_tests;
 mod fuse;
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod golden;
 mod graph;
 mod initialize;

@@ -5,7 +5,7 @@
 //! [`crate::Workspace`]. A model holds no numbers: parameters and gradients are flat buffers of the caller.
 
 use crate::assemble::Assembly;
-use crate::batch::{BatchView, TargetKind};
+use crate::batch::{BatchView, TargetKind, find_not_whole};
 use crate::fuse::fuse;
 use crate::graph::Graph;
 use crate::initialize::draw;
@@ -180,10 +180,17 @@ impl Model {
     /// Says what does not fit, and names the first record with a class or a number that does not exist.
     pub fn check(&self, batch: &BatchView<'_>) -> Result<(), String> {
         batch.check(self.input.elements(), self.targets())?;
-        for (range, limit) in &self.whole {
-            batch.check_whole(self.input.elements(), range.clone(), *limit)?;
+        match self.find_wrong(batch.inputs) {
+            Some((record, message)) => Err(format!("record {record}: {message}")),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The first of some whole records that has a number which is no row of a table, or no length, where it has to be
+    /// one: its place among them, and what is wrong.
+    pub fn find_wrong(&self, inputs: &[f32]) -> Option<(usize, String)> {
+        let record = self.input.elements();
+        self.whole.iter().find_map(|(range, limit)| find_not_whole(inputs, record, range, *limit))
     }
 
     /// Draws the initial parameters: PyTorch's distributions, the same numbers for the same seed everywhere.

@@ -28,7 +28,7 @@ impl RandomKey {
     /// The stream of `layer` for the record `record` of the micro-batch.
     pub fn record(&self, layer: u32, record: usize) -> RecordRandom {
         // The key mixes what is long-lived, the counter what changes within a step: no two coordinates meet.
-        let own = philox([self.step as u32, (self.step >> 32) as u32, self.lane, layer], split(self.seed));
+        let own = one([self.step as u32, (self.step >> 32) as u32, self.lane, layer], split(self.seed));
         RecordRandom { key: [own[0], own[1]], counter: [0, record as u32, own[2], own[3]] }
     }
 }
@@ -36,7 +36,14 @@ impl RandomKey {
 impl RecordRandom {
     /// Four random words: those of elements `4 * quad` to `4 * quad + 3`.
     pub fn quad(&self, quad: usize) -> [u32; 4] {
-        philox([quad as u32, self.counter[1], self.counter[2], self.counter[3]], self.key)
+        one([quad as u32, self.counter[1], self.counter[2], self.counter[3]], self.key)
+    }
+
+    /// The words of `N` quads from `first` on, `[word][quad]`: for kernels, whose compiler makes vectors of it.
+    #[inline(always)]
+    pub(crate) fn quads<const N: usize>(&self, first: usize) -> [[u32; N]; 4] {
+        let [_, record, a, b] = self.counter;
+        philox([std::array::from_fn(|i| (first + i) as u32), [record; N], [a; N], [b; N]], self.key)
     }
 }
 
@@ -44,18 +51,22 @@ fn split(word: u64) -> [u32; 2] {
     [word as u32, (word >> 32) as u32]
 }
 
-/// Ten rounds of Philox 4x32.
+fn one(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    philox(counter.map(|word| [word]), key).map(|[word]| word)
+}
+
+/// Ten rounds of Philox 4x32, of `N` counters beside each other.
 #[inline(always)]
-fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+fn philox<const N: usize>(mut counter: [[u32; N]; 4], mut key: [u32; 2]) -> [[u32; N]; 4] {
     for _ in 0..10 {
-        let a = u64::from(counter[0]) * 0xD251_1F53;
-        let b = u64::from(counter[2]) * 0xCD9E_8D57;
-        counter = [
-            (b >> 32) as u32 ^ counter[1] ^ key[0],
-            b as u32,
-            (a >> 32) as u32 ^ counter[3] ^ key[1],
-            a as u32,
-        ];
+        let [first, second, third, fourth] = &mut counter;
+        for (((first, second), third), fourth) in first.iter_mut().zip(second).zip(third).zip(fourth) {
+            let (a, b) = (u64::from(*first) * 0xD251_1F53, u64::from(*third) * 0xCD9E_8D57);
+            *first = (b >> 32) as u32 ^ *second ^ key[0];
+            *second = b as u32;
+            *third = (a >> 32) as u32 ^ *fourth ^ key[1];
+            *fourth = a as u32;
+        }
         key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
     counter
@@ -68,10 +79,10 @@ mod tests {
     #[test]
     fn philox_gives_the_published_numbers() {
         // Known answers of Random123.
-        assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
-        assert_eq!(philox([!0; 4], [!0; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+        assert_eq!(one([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(one([!0; 4], [!0; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
         assert_eq!(
-            philox([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
+            one([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
     }

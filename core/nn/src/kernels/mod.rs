@@ -6,6 +6,7 @@ pub(crate) mod attention;
 pub(crate) mod batch_norm;
 pub mod conv;
 pub(crate) mod correlate;
+pub(crate) mod drop;
 pub(crate) mod elementwise;
 mod functions;
 pub(crate) mod gemm;

@@ -294,6 +294,16 @@ unsafe fn gate<V: Lanes, C: CellKernel>(step: &Step<'_>, at: At, gate: usize) ->
     }
 }
 
+/// Gradients below this are 0. Over many steps they shrink to numbers that a CPU calculates with a hundred times more
+/// slowly, and that change no weight.
+const LEAST_GRADIENT: f32 = 1e-30;
+
+#[inline(always)]
+fn without_least<V: Lanes>(d: V) -> V {
+    // What is no number stays.
+    V::splat(LEAST_GRADIENT).if_greater(d.abs(), V::splat(0.0), d)
+}
+
 /// `d · y (1 - y)`: the gradient below a sigmoid.
 #[inline(always)]
 fn below_sigmoid<V: Lanes>(d: V, y: V) -> V {
@@ -338,7 +348,7 @@ impl CellKernel for Lstm {
             let before: V = at.part(step.before.kept, 5, 4);
             let (dh, t): (V, V) = (at.part(step.dh, 1, 0), math::tanh(c));
             let dc = below_tanh(dh.mul(o), t).add(at.part(step.carry, 1, 0));
-            at.write(step.carry, 1, 0, dc.mul(f));
+            at.write(step.carry, 1, 0, without_least(dc.mul(f)));
             let gradients = [
                 below_sigmoid(dc.mul(g), i),
                 below_sigmoid(dc.mul(before), f),
@@ -346,7 +356,7 @@ impl CellKernel for Lstm {
                 below_sigmoid(dh.mul(t), o),
             ];
             for (part, value) in gradients.into_iter().enumerate() {
-                at.write(step.dinput, 4, part, value);
+                at.write(step.dinput, 4, part, without_least(value));
             }
         }
     }
@@ -384,15 +394,15 @@ impl CellKernel for Gru {
             let [r, z, n, state]: [V; 4] = std::array::from_fn(|part| at.part(step.kept, 4, part));
             let before: V = at.state(step.before.h, step.stride);
             let dh = at.part::<V>(step.dh, 1, 0).add(at.part(step.carry, 1, 0));
-            at.write(step.carry, 1, 0, dh.mul(z));
+            at.write(step.carry, 1, 0, without_least(dh.mul(z)));
             let dn = below_tanh(dh.mul(V::splat(1.0).sub(z)), n);
             let dr = below_sigmoid(dn.mul(state), r);
             let dz = below_sigmoid(dh.mul(before.sub(n)), z);
             for (part, value) in [dr, dz, dn].into_iter().enumerate() {
-                at.write(step.dinput, 3, part, value);
+                at.write(step.dinput, 3, part, without_least(value));
             }
             for (part, value) in [dr, dz, dn.mul(r)].into_iter().enumerate() {
-                at.write(step.dstate, 3, part, value);
+                at.write(step.dstate, 3, part, without_least(value));
             }
         }
     }
@@ -416,7 +426,7 @@ impl CellKernel for Tanh {
         // SAFETY: the caller vouches for it.
         unsafe {
             let d = below_tanh(at.part::<V>(step.dh, 1, 0), at.state(step.h, step.stride));
-            at.write(step.dinput, 1, 0, d);
+            at.write(step.dinput, 1, 0, without_least(d));
         }
     }
 }
@@ -443,7 +453,7 @@ impl CellKernel for Relu {
         // SAFETY: the caller vouches for it.
         unsafe {
             let (h, dh) = (at.state::<V>(step.h, step.stride), at.part::<V>(step.dh, 1, 0));
-            at.write(step.dinput, 1, 0, h.if_greater(zero, dh, zero));
+            at.write(step.dinput, 1, 0, without_least(h.if_greater(zero, dh, zero)));
         }
     }
 }

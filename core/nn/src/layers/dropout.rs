@@ -3,6 +3,8 @@
 //! x and y of any shape. `dx = dy · mask / (1 - p)`. In evaluation `y = x`. The mask is a function of (seed,
 //! step, lane, layer, record, element) alone and is computed again in backward instead of being kept.
 
+use crate::kernels::Isa;
+use crate::kernels::drop::drop;
 use crate::layer::{Backward, Context, Forward, Layer, Misfit, Needs};
 use crate::random::RecordRandom;
 use crate::registry::ParamDoc;
@@ -41,11 +43,8 @@ impl Mask {
 
     /// Applies it to numbers of a record whose random words begin with the quad `first`.
     pub(super) fn apply(self, random: &RecordRandom, first: usize, numbers: &mut [f32]) {
-        for (quad, numbers) in numbers.chunks_mut(4).enumerate() {
-            for (number, word) in numbers.iter_mut().zip(random.quad(first + quad)) {
-                *number = self.apply_one(word, *number);
-            }
-        }
+        // Whole numbers: the instructions do not matter to the bits.
+        drop(Isa::best(), (random, first), (self.threshold, self.factor), numbers);
     }
 }
 
