@@ -142,13 +142,19 @@ fn check_targets(
         formats::TargetKind::None => "no target".into(),
         formats::TargetKind::Class => count("class", "classes"),
         formats::TargetKind::Value => count("number", "numbers"),
+        formats::TargetKind::Record => {
+            format!("records that are their own targets, of {} numbers", schema.targets)
+        }
     };
     let kind = match (model.targets(), schema.target) {
         (_, formats::TargetKind::None)
         | (TargetKind::Values { .. }, formats::TargetKind::Class)
-        | (TargetKind::Classes { .. }, formats::TargetKind::Value) => false,
+        | (TargetKind::Classes { .. }, formats::TargetKind::Value | formats::TargetKind::Record) => false,
         (TargetKind::Classes { .. } | TargetKind::Binary { .. }, formats::TargetKind::Class)
-        | (TargetKind::Values { .. } | TargetKind::Binary { .. }, formats::TargetKind::Value) => true,
+        | (
+            TargetKind::Values { .. } | TargetKind::Binary { .. },
+            formats::TargetKind::Value | formats::TargetKind::Record,
+        ) => true,
     };
     if kind && model.targets().per_record() == schema.targets {
         return Ok(());

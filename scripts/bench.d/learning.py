@@ -24,6 +24,7 @@ class Lesson:
 LESSONS = (
     Lesson("lenet-mnist", "lenet5", "accuracy", "accuracy", 0.99),
     Lesson("mlp-mnist", "mlp", "accuracy", "accuracy", 0.975),
+    Lesson("autoencoder-mnist", "autoencoder", "mse", "mse", 0.02, lower=True),
     Lesson("neumf-movielens", "neumf", "hr@10", "hr10", 0.60),
     Lesson("neumf-movielens", "neumf", "ndcg@10", "ndcg10", 0.33),
     Lesson("wide-deep-movielens", "wide_deep", "roc_auc", "auc", 0.76),

@@ -1,4 +1,4 @@
-"""Training steps of LeNet-5 in PyTorch on synthetic data, as `lenet_step` makes them: one JSON document a measurement.
+"""Training steps of LeNet-5 in PyTorch on made-up data: one JSON document a measurement.
 
 usage: torch_lenet.py [--batch 128] [--threads 2] [--seconds 3]           one process, both memory layouts
        torch_lenet.py --ddp 2 [--batch 64] [--seconds 3]                  data parallel over gloo, one thread a rank

@@ -117,6 +117,7 @@ fn main() -> Result<()> {
         prefetch: 4,
         cache_bytes: 0,
         shuffle_bytes: 64 << 20,
+        reconstruct: false,
     };
     let index = Arc::new(runtime.block_on(index::index(&storage, &spec))?);
     let mut rows: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();

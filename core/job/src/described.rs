@@ -49,6 +49,7 @@ pub(crate) fn described(input: &InputSpec) -> (Value, Written, Written) {
         ("input.prefetch", count(input.prefetch)),
         ("input.cache", bytes(input.cache_bytes)),
         ("input.shuffle_window", bytes(input.shuffle_bytes)),
+        ("input.reconstruct", Value::Bool(input.reconstruct)),
     ];
     let format = text(format);
     let place = vec![("input.format", format.clone()), ("input.path", text(&input.path))];

@@ -196,6 +196,12 @@ pub const KEYS: &[Key] = &[
         Some("\"64 MiB\""),
         "Records are shuffled within windows of this much input; a lane that fits is shuffled as a whole.",
     ),
+    key(
+        "input.reconstruct",
+        Kind::Bool,
+        Some("false"),
+        "The target of a record is the record itself, as an autoencoder needs it; labels are not looked at.",
+    ),
     key("input.csv.header", Kind::Bool, Some("false"), "csv: the first line of every file is column names."),
     key("input.csv.delimiter", Kind::Text, Some("\",\""), "csv: one character between fields."),
     key(

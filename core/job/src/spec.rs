@@ -70,6 +70,9 @@ pub struct InputSpec {
     pub cache_bytes: u64,
     /// Records are shuffled within windows of this many bytes of the file (whole input: one window).
     pub shuffle_bytes: u64,
+    /// The target of a record is the record itself; labels are not looked at.
+    #[serde(default)]
+    pub reconstruct: bool,
 }
 
 /// What the bytes of an input file mean.

@@ -11,9 +11,9 @@ def describe(bench):
     """CPU, cores, load and the measured FMA peak of two threads."""
     described = {**cpu(), "cores": len(os.sched_getaffinity(0)), "load_before": load(), "peak_threads": PEAK_THREADS}
     try:
-        step = bench.example("ringspin-nn", "lenet_step")
-        [measured] = documents([step, "--threads", PEAK_THREADS, "--seconds", "0.1", "--json"])
-        described |= {"peak_gflops": measured["peak_gflops"], "isa": measured["isa"]}
+        profile = [bench.ringspin(), "model", "profile", "lenet5", "--threads", PEAK_THREADS, "--seconds", "0.1"]
+        [measured] = documents([*profile, "--format", "json"])
+        described |= {"peak_gflops": measured["peakGflops"], "isa": measured["isa"]}
     except CannotMeasure as error:
         described |= {"peak_gflops": None, "isa": "", "problem": str(error)}
     return described

@@ -177,6 +177,22 @@ mod tests {
     }
 
     #[test]
+    fn a_record_to_reconstruct_is_its_own_target() {
+        // after the normalisation, and whatever the label says
+        let codec =
+            BinaryCodec { element: Element::U8, values: 2, planes: 0, label: LabelPlace::Front(Element::U8) };
+        let schema = RecordSchema { shape: vec![2], target: TargetKind::Record, targets: 2 };
+        let normalise = Normalisation { mean: vec![0.2], std: vec![0.5] };
+        let rule = LabelRule { classes: Some(1), ignored: None };
+        let decoder = Decoder::new(Codec::Binary(codec), schema, &normalise, rule).unwrap();
+        let data = decoder.prepare(vec![9, 51, 255].into(), vec![].into(), 1).unwrap();
+        let (mut out, mut targets) = ([0.0; 2], Targets::new(TargetKind::Record));
+        decoder.decode(&data, 0, &mut out, &mut targets, &mut Default::default()).unwrap();
+        assert!(out[0].abs() < 1e-6 && (out[1] - 1.6).abs() < 1e-6, "{out:?}");
+        assert_eq!(targets, Targets::Values(out.to_vec()));
+    }
+
+    #[test]
     fn planes_are_woven_together_for_every_type() {
         // 2 channels of 1 x 3
         let codec = BinaryCodec { element: Element::F32Le, values: 6, planes: 2, label: LabelPlace::None };

@@ -33,6 +33,8 @@ pub enum TargetKind {
     Class,
     /// A number.
     Value,
+    /// The record itself, as numbers.
+    Record,
 }
 
 /// What a record becomes.
@@ -84,7 +86,7 @@ impl Targets {
         match kind {
             TargetKind::None => Targets::None,
             TargetKind::Class => Targets::Classes(Vec::new()),
-            TargetKind::Value => Targets::Values(Vec::new()),
+            TargetKind::Value | TargetKind::Record => Targets::Values(Vec::new()),
         }
     }
 
@@ -222,6 +224,8 @@ impl Decoder {
         targets: &mut Targets,
         scratch: &mut csv::Scratch,
     ) -> Result<(), BadRecord> {
+        // Labels, where there are some, are then not looked at.
+        let itself = self.schema.target == TargetKind::Record;
         let mut add = |number: usize, target: f64| {
             match targets {
                 Targets::None => {}
@@ -233,16 +237,25 @@ impl Decoder {
         match &self.codec {
             Codec::Binary(codec) => {
                 let label = codec.decode(&data.bytes, &data.labels, record as usize, &self.normalise, out)?;
-                add(0, label)
+                if !itself {
+                    add(0, label)?;
+                }
             }
             Codec::Csv(codec) => {
                 let start = data.lines.get(record as usize).map_or(0, |(start, _)| *start as usize);
                 let line = csv::line_at(&data.bytes, start);
                 codec.decode(line, scratch, out)?;
                 self.normalise.values(out);
-                (0..codec.labels.len()).try_for_each(|number| add(number, codec.target(number, scratch)?))
+                if !itself {
+                    (0..codec.labels.len())
+                        .try_for_each(|number| add(number, codec.target(number, scratch)?))?;
+                }
             }
         }
+        if let (true, Targets::Values(values)) = (itself, targets) {
+            values.extend_from_slice(out);
+        }
+        Ok(())
     }
 
     /// The class that target `number` of a record says.

@@ -17,7 +17,7 @@ pub use text::{IndexPart, IndexTask, run_task};
 pub(crate) use content::{inflate, prefix};
 
 use crate::error::DataError;
-use crate::formats::{Codec, RecordSchema};
+use crate::formats::{Codec, RecordSchema, TargetKind};
 use crate::storage::{Location, Storage};
 use futures_util::{StreamExt, TryStreamExt};
 use ringspin_job::{InputFormat, InputSpec};
@@ -188,18 +188,23 @@ impl Survey {
     /// # Errors
     /// No such files, headers that are wrong, do not fit each other, or do not fit what the job says.
     pub async fn take(storage: &Storage, input: &InputSpec) -> Result<Survey, DataError> {
-        match &input.format {
+        let mut survey = match &input.format {
             InputFormat::Idx { images, labels } => {
-                binary::survey_idx(storage, &input.path, (images, labels)).await
+                binary::survey_idx(storage, &input.path, (images, labels)).await?
             }
             InputFormat::Raw { files, header_bytes, label_bytes, dtype, shape, layout } => {
                 let described = crate::formats::raw::codec(*label_bytes, *dtype, shape, *layout)?;
-                binary::survey_raw(storage, &input.path, (files, *header_bytes), described).await
+                binary::survey_raw(storage, &input.path, (files, *header_bytes), described).await?
             }
             InputFormat::Csv { files, .. } => {
-                text::survey(storage, &input.path, files, text::settings(&input.format)?).await
+                text::survey(storage, &input.path, files, text::settings(&input.format)?).await?
             }
+        };
+        if input.reconstruct {
+            survey.schema.target = TargetKind::Record;
+            survey.schema.targets = survey.schema.values();
         }
+        Ok(survey)
     }
 
     /// The files of records, in order; not those of labels.

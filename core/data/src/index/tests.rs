@@ -16,6 +16,7 @@ pub(crate) fn input(folder: &Path, format: InputFormat) -> InputSpec {
         prefetch: 2,
         cache_bytes: 1 << 20,
         shuffle_bytes: 1 << 20,
+        reconstruct: false,
     }
 }
 

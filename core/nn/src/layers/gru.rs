@@ -15,23 +15,7 @@ use ringspin_job::ParamReader;
 pub(crate) const DOC: &str =
     "gated recurrent units over the steps of a sequence; a second input is its length (PyTorch GRU)";
 /// Parameters.
-pub(crate) const PARAMS: &[ParamDoc] = &[
-    ParamDoc::new("hidden_size", "required", "numbers of a state"),
-    ParamDoc::new("input_size", "from the input", "features of a step, checked when given"),
-    ParamDoc::new("num_layers", "1", "layers on top of each other"),
-    ParamDoc::new("bias", "true", "whether learned numbers are added to the sums"),
-    ParamDoc::new("dropout", "0", "share of the numbers between layers that is dropped in training"),
-    ParamDoc::new(
-        "bidirectional",
-        "false",
-        "whether a second direction goes from the last step to the first",
-    ),
-    ParamDoc::new(
-        "output",
-        "\"all\"",
-        "\"all\": the states of all steps; \"last\": those after the last step (of both directions)",
-    ),
-];
+pub(crate) const PARAMS: &[ParamDoc] = recurrent::PARAMS;
 
 pub(crate) fn build(reader: &mut ParamReader<'_>, inputs: &[Shape]) -> Result<Box<dyn Layer>, Misfit> {
     recurrent::build(Cell::Gru, "gru", reader, inputs)

@@ -13,25 +13,17 @@ use ringspin_job::ParamReader;
 /// One line for the documentation.
 pub(crate) const DOC: &str =
     "simple recurrent network over the steps of a sequence; a second input is its length (PyTorch RNN)";
-/// Parameters.
-pub(crate) const PARAMS: &[ParamDoc] = &[
-    ParamDoc::new("hidden_size", "required", "numbers of a state"),
-    ParamDoc::new("input_size", "from the input", "features of a step, checked when given"),
-    ParamDoc::new("num_layers", "1", "layers on top of each other"),
-    ParamDoc::new("bias", "true", "whether learned numbers are added to the sums"),
-    ParamDoc::new("dropout", "0", "share of the numbers between layers that is dropped in training"),
-    ParamDoc::new(
-        "bidirectional",
-        "false",
-        "whether a second direction goes from the last step to the first",
-    ),
-    ParamDoc::new(
-        "output",
-        "\"all\"",
-        "\"all\": the states of all steps; \"last\": those after the last step (of both directions)",
-    ),
-    ParamDoc::new("nonlinearity", "\"tanh\"", "\"tanh\" or \"relu\""),
-];
+/// Parameters: those of all recurrent layers, and one.
+pub(crate) const PARAMS: &[ParamDoc] = &{
+    let mut params =
+        [ParamDoc::new("nonlinearity", "\"tanh\"", "\"tanh\" or \"relu\""); recurrent::PARAMS.len() + 1];
+    let mut i = 0;
+    while i < recurrent::PARAMS.len() {
+        params[i] = recurrent::PARAMS[i];
+        i += 1;
+    }
+    params
+};
 
 pub(crate) fn build(reader: &mut ParamReader<'_>, inputs: &[Shape]) -> Result<Box<dyn Layer>, Misfit> {
     let tanh = reader.choice("nonlinearity", &["tanh", "relu"], Some("tanh")) == "tanh";

@@ -1,5 +1,5 @@
 //! An autoencoder: `inputs → hidden → inputs` with ReLU and a sigmoid at the end, as BigDL's for MNIST (784, 32).
-//! Its target is its input in 0..1: train it with `mse` and `input.target = "features"`.
+//! Its target is its input in 0..1: train it with `mse` and `input.reconstruct = true`, without mean and std.
 
 use super::{count, layer};
 use crate::registry::ParamDoc;

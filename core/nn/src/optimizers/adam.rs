@@ -21,17 +21,26 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
 ];
 
 pub(crate) fn build(reader: &mut ParamReader<'_>) -> Box<dyn Optimizer> {
-    Box::new(Adam {
-        rate: reader.number("lr", 0.0..=f64::MAX, Some(1e-3)),
-        weight_decay: reader.number("weight_decay", 0.0..=f64::MAX, Some(0.0)),
-        moments: Moments::read(reader, 1e-8),
-    })
+    Box::new(Adam::read(reader, 0.0, false))
 }
 
-struct Adam {
+/// Adam, with the weight decay in the gradient or, decoupled, beside it.
+pub(super) struct Adam {
     rate: f64,
     weight_decay: f64,
+    decoupled: bool,
     moments: Moments,
+}
+
+impl Adam {
+    pub(super) fn read(reader: &mut ParamReader<'_>, weight_decay: f64, decoupled: bool) -> Adam {
+        Adam {
+            rate: reader.number("lr", 0.0..=f64::MAX, Some(1e-3)),
+            weight_decay: reader.number("weight_decay", 0.0..=f64::MAX, Some(weight_decay)),
+            decoupled,
+            moments: Moments::read(reader, 1e-8),
+        }
+    }
 }
 
 impl Optimizer for Adam {
@@ -44,12 +53,10 @@ impl Optimizer for Adam {
     }
 
     fn update(&self, moment: Moment, params: &mut [f32], grads: &[f32], states: &mut [&mut [f32]]) {
-        let step = Step {
-            direction: self.moments.direction(moment),
-            rate: moment.rate as f32,
-            added: (self.weight_decay * moment.decay) as f32,
-            kept: 1.0,
-        };
+        let decay = self.weight_decay * moment.decay;
+        let (added, kept) = if self.decoupled { (0.0, 1.0 - moment.rate * decay) } else { (decay, 1.0) };
+        let (direction, rate) = (self.moments.direction(moment), moment.rate as f32);
+        let step = Step { direction, rate, added: added as f32, kept: kept as f32 };
         sweep(moment.isa, step, params, grads, states);
     }
 }

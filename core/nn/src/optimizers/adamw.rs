@@ -2,9 +2,8 @@
 //!
 //! `w = (1 - rate · weight_decay) · w`, then a step of Adam (`optimizers/adam.rs`) without decay.
 
-use super::adam::{Moments, Step};
-use super::{Moment, Optimizer, StateSpec};
-use crate::kernels::update::sweep;
+use super::Optimizer;
+use super::adam::Adam;
 use crate::registry::ParamDoc;
 use ringspin_job::ParamReader;
 
@@ -20,37 +19,7 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
 ];
 
 pub(crate) fn build(reader: &mut ParamReader<'_>) -> Box<dyn Optimizer> {
-    Box::new(AdamW {
-        rate: reader.number("lr", 0.0..=f64::MAX, Some(1e-3)),
-        weight_decay: reader.number("weight_decay", 0.0..=f64::MAX, Some(0.01)),
-        moments: Moments::read(reader, 1e-8),
-    })
-}
-
-struct AdamW {
-    rate: f64,
-    weight_decay: f64,
-    moments: Moments,
-}
-
-impl Optimizer for AdamW {
-    fn base_rate(&self) -> f64 {
-        self.rate
-    }
-
-    fn states(&self) -> Vec<StateSpec> {
-        Moments::states()
-    }
-
-    fn update(&self, moment: Moment, params: &mut [f32], grads: &[f32], states: &mut [&mut [f32]]) {
-        let step = Step {
-            direction: self.moments.direction(moment),
-            rate: moment.rate as f32,
-            added: 0.0,
-            kept: (1.0 - moment.rate * self.weight_decay * moment.decay) as f32,
-        };
-        sweep(moment.isa, step, params, grads, states);
-    }
+    Box::new(Adam::read(reader, 0.01, true))
 }
 
 #[cfg(test)]

@@ -112,9 +112,63 @@ impl Kernel for RowBand<'_> {
                         relu: self.relu,
                     };
                     // SAFETY: `RowBand::run`'s caller vouches for every row and column; the height is at most `tallest`.
-                    unsafe { tile.run::<V>(height) }
+                    unsafe { compute::<V>(&tile, height) }
                 }
             }
+        }
+    }
+}
+
+/// Sums that stay in registers: some rows of one or two vectors.
+trait Tile {
+    /// Whether there is more than one vector.
+    fn two_vectors(&self) -> bool;
+
+    /// Computes the sums.
+    ///
+    /// # Safety
+    /// There are `H` rows of at most `W` vectors.
+    unsafe fn sums<V: Lanes, const H: usize, const W: usize>(&self);
+}
+
+/// Computes a tile of `height` rows, from 1 to [`tallest`].
+///
+/// # Safety
+/// The tile has so many rows.
+#[inline(always)]
+unsafe fn compute<V: Lanes>(tile: &impl Tile, height: usize) {
+    // SAFETY: the caller vouches for it.
+    unsafe {
+        match (height, V::WIDE && tile.two_vectors()) {
+            (1, true) => tile.sums::<V, 1, 2>(),
+            (2, true) => tile.sums::<V, 2, 2>(),
+            (3, true) => tile.sums::<V, 3, 2>(),
+            (4, true) => tile.sums::<V, 4, 2>(),
+            (5, true) => tile.sums::<V, 5, 2>(),
+            (6, true) => tile.sums::<V, 6, 2>(),
+            (7, true) => tile.sums::<V, 7, 2>(),
+            (8, true) => tile.sums::<V, 8, 2>(),
+            (9, true) => tile.sums::<V, 9, 2>(),
+            (10, true) => tile.sums::<V, 10, 2>(),
+            (11, true) => tile.sums::<V, 11, 2>(),
+            (12, true) => tile.sums::<V, 12, 2>(),
+            (13, true) => tile.sums::<V, 13, 2>(),
+            (14, true) => tile.sums::<V, 14, 2>(),
+            (1, false) => tile.sums::<V, 1, 1>(),
+            (2, false) => tile.sums::<V, 2, 1>(),
+            (3, false) => tile.sums::<V, 3, 1>(),
+            (4, false) => tile.sums::<V, 4, 1>(),
+            (5, false) => tile.sums::<V, 5, 1>(),
+            (6, false) => tile.sums::<V, 6, 1>(),
+            (7, false) if V::WIDE => tile.sums::<V, 7, 1>(),
+            (8, false) if V::WIDE => tile.sums::<V, 8, 1>(),
+            (9, false) if V::WIDE => tile.sums::<V, 9, 1>(),
+            (10, false) if V::WIDE => tile.sums::<V, 10, 1>(),
+            (11, false) if V::WIDE => tile.sums::<V, 11, 1>(),
+            (12, false) if V::WIDE => tile.sums::<V, 12, 1>(),
+            (13, false) if V::WIDE => tile.sums::<V, 13, 1>(),
+            (14, false) if V::WIDE => tile.sums::<V, 14, 1>(),
+            _ => unreachable!("a tile has at most {} rows", tallest::<V>()),
         }
     }
 }
@@ -136,97 +190,6 @@ struct RowTile<'a> {
 }
 
 impl RowTile<'_> {
-    /// # Safety
-    /// As [`RowBand::run`] for `height` rows, which are from 1 to [`tallest`].
-    #[inline(always)]
-    unsafe fn run<V: Lanes>(&self, height: usize) {
-        // SAFETY: the caller vouches for it.
-        unsafe {
-            if V::WIDE && self.columns > LANES {
-                match height {
-                    1 => self.sums::<V, 1, 2>(),
-                    2 => self.sums::<V, 2, 2>(),
-                    3 => self.sums::<V, 3, 2>(),
-                    4 => self.sums::<V, 4, 2>(),
-                    5 => self.sums::<V, 5, 2>(),
-                    6 => self.sums::<V, 6, 2>(),
-                    7 => self.sums::<V, 7, 2>(),
-                    8 => self.sums::<V, 8, 2>(),
-                    9 => self.sums::<V, 9, 2>(),
-                    10 => self.sums::<V, 10, 2>(),
-                    11 => self.sums::<V, 11, 2>(),
-                    12 => self.sums::<V, 12, 2>(),
-                    13 => self.sums::<V, 13, 2>(),
-                    _ => self.sums::<V, 14, 2>(),
-                }
-            } else {
-                match height {
-                    1 => self.sums::<V, 1, 1>(),
-                    2 => self.sums::<V, 2, 1>(),
-                    3 => self.sums::<V, 3, 1>(),
-                    4 => self.sums::<V, 4, 1>(),
-                    5 => self.sums::<V, 5, 1>(),
-                    6 => self.sums::<V, 6, 1>(),
-                    7 if V::WIDE => self.sums::<V, 7, 1>(),
-                    8 if V::WIDE => self.sums::<V, 8, 1>(),
-                    9 if V::WIDE => self.sums::<V, 9, 1>(),
-                    10 if V::WIDE => self.sums::<V, 10, 1>(),
-                    11 if V::WIDE => self.sums::<V, 11, 1>(),
-                    12 if V::WIDE => self.sums::<V, 12, 1>(),
-                    13 if V::WIDE => self.sums::<V, 13, 1>(),
-                    14 if V::WIDE => self.sums::<V, 14, 1>(),
-                    _ => unreachable!("a tile has at most {} rows", tallest::<V>()),
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`RowTile::run`], for `H` rows of `W` vectors.
-    #[inline(always)]
-    unsafe fn sums<V: Lanes, const H: usize, const W: usize>(&self) {
-        // SAFETY: the caller vouches for rows, panel and sums.
-        unsafe {
-            let mut sums = self.begin::<V, H, W>();
-            let mut b = self.b;
-            for segment in self.segments {
-                let first = self.a.add(*segment as usize);
-                // Three rows share a pointer, so that all rows can be addressed without running out of registers.
-                let mut rows: [*const f32; 5] =
-                    std::array::from_fn(|i| first.wrapping_add(hidden(3 * i * self.a_stride)));
-                for _ in 0..self.length {
-                    let panel: [V; W] = std::array::from_fn(|v| V::load(b.add(v * LANES)));
-                    for (three, row) in sums.chunks_mut(3).zip(rows) {
-                        for (i, sums) in three.iter_mut().enumerate() {
-                            let x = V::splat(*row.add(i * self.a_stride));
-                            for (sum, weights) in sums.iter_mut().zip(panel) {
-                                *sum = x.fma(weights, *sum);
-                            }
-                        }
-                    }
-                    b = b.add(self.b_stride);
-                    rows = rows.map(|row| row.wrapping_add(1));
-                }
-            }
-            if self.relu {
-                sums = sums.map(|row| row.map(|sum| sum.max(V::splat(0.0))));
-            }
-            if self.columns >= W * LANES {
-                for (i, row) in sums.iter().enumerate() {
-                    for (v, sum) in row.iter().enumerate() {
-                        sum.store(self.c.add(i * self.c_stride + v * LANES));
-                    }
-                }
-            } else {
-                for (i, row) in sums.iter().enumerate() {
-                    for (v, sum) in row.iter().enumerate() {
-                        sum.store_first(self.c.add(i * self.c_stride + v * LANES), self.columns - v * LANES);
-                    }
-                }
-            }
-        }
-    }
-
     /// # Safety
     /// As [`RowTile::run`], for `H` rows of `W` vectors.
     #[inline(always)]
@@ -303,7 +266,7 @@ impl Kernel for OuterBand {
                     vectors: ((width - column) / LANES).min(widest::<V>() / LANES),
                 };
                 // SAFETY: `OuterBand::run`'s caller vouches for every row and vector; the height is at most `tallest`.
-                unsafe { tile.run::<V>(height) }
+                unsafe { compute::<V>(&tile, height) }
             }
         }
     }
@@ -317,54 +280,80 @@ struct OuterTile<'a> {
     vectors: usize,
 }
 
-impl OuterTile<'_> {
-    /// # Safety
-    /// As [`OuterBand::run`] for `height` rows, which are from 1 to [`tallest`].
-    #[inline(always)]
-    unsafe fn run<V: Lanes>(&self, height: usize) {
-        // SAFETY: the caller vouches for it.
+/// The same number, of which the compiler no longer knows where it comes from: it would otherwise give every row of a
+/// tile a pointer of its own, more than there are registers.
+#[inline(always)]
+fn hidden(number: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut number = number;
+        // SAFETY: no instruction at all; the number stays what it is.
         unsafe {
-            if V::WIDE && self.vectors > 1 {
-                match height {
-                    1 => self.sums::<V, 1, 2>(),
-                    2 => self.sums::<V, 2, 2>(),
-                    3 => self.sums::<V, 3, 2>(),
-                    4 => self.sums::<V, 4, 2>(),
-                    5 => self.sums::<V, 5, 2>(),
-                    6 => self.sums::<V, 6, 2>(),
-                    7 => self.sums::<V, 7, 2>(),
-                    8 => self.sums::<V, 8, 2>(),
-                    9 => self.sums::<V, 9, 2>(),
-                    10 => self.sums::<V, 10, 2>(),
-                    11 => self.sums::<V, 11, 2>(),
-                    12 => self.sums::<V, 12, 2>(),
-                    13 => self.sums::<V, 13, 2>(),
-                    _ => self.sums::<V, 14, 2>(),
+            std::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags))
+        };
+        number
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    number
+}
+
+impl Tile for RowTile<'_> {
+    #[inline(always)]
+    fn two_vectors(&self) -> bool {
+        self.columns > LANES
+    }
+
+    #[inline(always)]
+    unsafe fn sums<V: Lanes, const H: usize, const W: usize>(&self) {
+        // SAFETY: the caller vouches for rows, panel and sums.
+        unsafe {
+            let mut sums = self.begin::<V, H, W>();
+            let mut b = self.b;
+            for segment in self.segments {
+                let first = self.a.add(*segment as usize);
+                // Three rows share a pointer, so that all rows can be addressed without running out of registers.
+                let mut rows: [*const f32; 5] =
+                    std::array::from_fn(|i| first.wrapping_add(hidden(3 * i * self.a_stride)));
+                for _ in 0..self.length {
+                    let panel: [V; W] = std::array::from_fn(|v| V::load(b.add(v * LANES)));
+                    for (three, row) in sums.chunks_mut(3).zip(rows) {
+                        for (i, sums) in three.iter_mut().enumerate() {
+                            let x = V::splat(*row.add(i * self.a_stride));
+                            for (sum, weights) in sums.iter_mut().zip(panel) {
+                                *sum = x.fma(weights, *sum);
+                            }
+                        }
+                    }
+                    b = b.add(self.b_stride);
+                    rows = rows.map(|row| row.wrapping_add(1));
+                }
+            }
+            if self.relu {
+                sums = sums.map(|row| row.map(|sum| sum.max(V::splat(0.0))));
+            }
+            if self.columns >= W * LANES {
+                for (i, row) in sums.iter().enumerate() {
+                    for (v, sum) in row.iter().enumerate() {
+                        sum.store(self.c.add(i * self.c_stride + v * LANES));
+                    }
                 }
             } else {
-                match height {
-                    1 => self.sums::<V, 1, 1>(),
-                    2 => self.sums::<V, 2, 1>(),
-                    3 => self.sums::<V, 3, 1>(),
-                    4 => self.sums::<V, 4, 1>(),
-                    5 => self.sums::<V, 5, 1>(),
-                    6 => self.sums::<V, 6, 1>(),
-                    7 if V::WIDE => self.sums::<V, 7, 1>(),
-                    8 if V::WIDE => self.sums::<V, 8, 1>(),
-                    9 if V::WIDE => self.sums::<V, 9, 1>(),
-                    10 if V::WIDE => self.sums::<V, 10, 1>(),
-                    11 if V::WIDE => self.sums::<V, 11, 1>(),
-                    12 if V::WIDE => self.sums::<V, 12, 1>(),
-                    13 if V::WIDE => self.sums::<V, 13, 1>(),
-                    14 if V::WIDE => self.sums::<V, 14, 1>(),
-                    _ => unreachable!("a tile has at most {} rows", tallest::<V>()),
+                for (i, row) in sums.iter().enumerate() {
+                    for (v, sum) in row.iter().enumerate() {
+                        sum.store_first(self.c.add(i * self.c_stride + v * LANES), self.columns - v * LANES);
+                    }
                 }
             }
         }
     }
+}
 
-    /// # Safety
-    /// As [`OuterTile::run`], for `H` rows of `W` vectors.
+impl Tile for OuterTile<'_> {
+    #[inline(always)]
+    fn two_vectors(&self) -> bool {
+        self.vectors > 1
+    }
+
     #[inline(always)]
     unsafe fn sums<V: Lanes, const H: usize, const W: usize>(&self) {
         let band = self.band;
@@ -403,21 +392,4 @@ impl OuterTile<'_> {
             }
         }
     }
-}
-
-/// The same number, of which the compiler no longer knows where it comes from: it would otherwise give every row of a
-/// tile a pointer of its own, more than there are registers.
-#[inline(always)]
-fn hidden(number: usize) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let mut number = number;
-        // SAFETY: no instruction at all; the number stays what it is.
-        unsafe {
-            std::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags))
-        };
-        number
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    number
 }

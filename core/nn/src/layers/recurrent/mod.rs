@@ -18,6 +18,7 @@ use crate::kernels::recurrent::Cell;
 use crate::layer::{Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec};
 use crate::layers::dims::sequence;
 use crate::layers::dropout::Mask;
+use crate::registry::ParamDoc;
 use crate::shape::Shape;
 use ringspin_job::ParamReader;
 use std::ops::Range;
@@ -45,6 +46,25 @@ pub(super) struct Recurrent {
     all: bool,
     output: Shape,
 }
+
+/// Parameters that all recurrent layers have.
+pub(crate) const PARAMS: &[ParamDoc] = &[
+    ParamDoc::new("hidden_size", "required", "numbers of a state"),
+    ParamDoc::new("input_size", "from the input", "features of a step, checked when given"),
+    ParamDoc::new("num_layers", "1", "layers on top of each other"),
+    ParamDoc::new("bias", "true", "whether learned numbers are added to the sums"),
+    ParamDoc::new("dropout", "0", "share of the numbers between layers that is dropped in training"),
+    ParamDoc::new(
+        "bidirectional",
+        "false",
+        "whether a second direction goes from the last step to the first",
+    ),
+    ParamDoc::new(
+        "output",
+        "\"all\"",
+        "\"all\": the states of all steps; \"last\": those after the last step (of both directions)",
+    ),
+];
 
 /// Reads the parameters that all cells have.
 pub(super) fn build(
