@@ -8,6 +8,7 @@
 //! fraction bits, and integers add to the same sum in any order, so it does not matter which worker computed
 //! which lane.
 
+use ringspin_nn::zeros;
 use ringspin_ring::{Bucket, Reducer, RingError};
 use std::ops::Range;
 
@@ -36,13 +37,13 @@ impl Sums {
     /// In f32, for buckets that travel where there is a ring.
     pub(crate) fn fast(buckets: &[Range<usize>], ring: bool) -> Sums {
         let travelling = if ring { buckets } else { &[] };
-        Sums::Fast { travelling: travelling.iter().map(|bucket| vec![0.0; bucket.len()]).collect() }
+        Sums::Fast { travelling: travelling.iter().map(|bucket| zeros(bucket.len())).collect() }
     }
 
     /// In integers, of gradients of `count` numbers.
     pub(crate) fn fixed(point: FixedPoint, buckets: &[Range<usize>], count: usize) -> Sums {
         let sums = buckets.iter().map(|bucket| vec![0; bucket.len()]).collect();
-        Sums::Fixed { point, sums, lane: vec![0.0; count] }
+        Sums::Fixed { point, sums, lane: zeros(count) }
     }
 }
 

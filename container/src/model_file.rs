@@ -151,7 +151,7 @@ pub async fn read_weights(
 fn decode(bytes: &[u8], model: &Model) -> Result<Vec<f32>, String> {
     let tensors =
         SafeTensors::deserialize(bytes).map_err(|error| format!("is no safetensors file: {error}"))?;
-    let mut params = vec![0.0; model.parameter_count()];
+    let mut params = ringspin_nn::zeros(model.parameter_count());
     for parameter in model.parameters() {
         let name = &parameter.name;
         let tensor = tensors.tensor(name).map_err(|_| format!("has no tensor {name}"))?;

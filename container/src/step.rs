@@ -116,7 +116,7 @@ impl Stepper {
             schedule,
             params: model.initialize(job.seed),
             model,
-            grads: vec![0.0; count],
+            grads: ringspin_nn::zeros(count),
             missing: vec![0; buckets.len()],
             buckets,
             sums,

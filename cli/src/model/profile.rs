@@ -178,7 +178,7 @@ fn train(
     let workspace = Workspace::new(Arc::clone(model), team(threads)?, batch).with_isa(isa);
     let mut workspace = watched(workspace, &watch);
     let mut params = model.initialize(job.seed);
-    let mut grads = vec![0.0; params.len()];
+    let mut grads = ringspin_nn::zeros(params.len());
     let data = MadeUp::new(model, batch);
     Ok(measure(seconds, &watch, |step| {
         let key = RandomKey { seed: job.seed, step, lane: 0 };

@@ -1,6 +1,7 @@
 //! Memory that is planned once: which numbers may lie in the same place, and how tasks write to one buffer at
 //! the same time.
 
+use crate::pages::zeros;
 use crate::team::Team;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -60,7 +61,7 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// `len` zeros.
     pub(crate) fn new(len: usize) -> Buffer {
-        let numbers = vec![0.0f32; len + ALIGN];
+        let numbers = zeros(len + ALIGN);
         let start = numbers.as_ptr().align_offset(ALIGN * size_of::<f32>());
         Buffer { numbers, start, len }
     }

@@ -427,15 +427,13 @@ impl<'a> Pass<'a> {
         self.observe(i, Phase::Backward, 0);
         let records = 0..self.batch.count;
         let grads = &mut grads[node.params.clone()];
-        if !accumulate && !plan.shared_after {
-            grads.fill(0.0);
-        }
+        let accumulate = accumulate || plan.shared_after;
         let len = wide.scratch(self.batch.count, team.threads());
         // SAFETY: no task runs; the layer has the memory to itself.
         unsafe {
             let scratch = self.memory.scratch.write(0..len);
             self.backward_node(i, &records, 0, (Some(grads), &[], scratch), &mut |pass| {
-                wide.backward(team, pass);
+                wide.backward(team, Backward { accumulate, ..pass });
             });
             for (input, edge) in node.inputs.iter().zip(&plan.edges) {
                 if let Edge::Sum(place) = edge {
@@ -464,14 +462,15 @@ impl<'a> Pass<'a> {
         run: &mut dyn FnMut(Backward<'_>),
     ) {
         let (node, plan) = (&self.nodes()[i], &self.plan.nodes[i]);
-        let needs = node.layer.needs();
+        let (needs, reads_others) = (node.layer.needs(), node.layer.reads_others());
         // SAFETY: values, gradients and what is kept have different places, all alive now; the caller vouches for
         // other tasks.
         unsafe {
             let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
             let mut gradients: [Option<&mut [f32]>; MAX_INPUTS] = [const { None }; MAX_INPUTS];
             for (k, (input, edge)) in node.inputs.iter().zip(&plan.edges).enumerate() {
-                if needs.input {
+                let reads = if k == 0 { needs.input } else { reads_others };
+                if reads {
                     inputs[k] = self.value(*input, records, thread);
                 }
                 gradients[k] = match edge {
@@ -487,7 +486,7 @@ impl<'a> Pass<'a> {
                 params: &self.params[node.params.clone()],
                 packed,
                 x: inputs[0],
-                others: if needs.input { &inputs[1..node.inputs.len()] } else { &[] },
+                others: if reads_others { &inputs[1..node.inputs.len()] } else { &[] },
                 y: if needs.output { self.value(i + 1, records, thread) } else { &[] },
                 saved: self.read(len, plan.saved, &saved, thread),
                 dy: self.gradient(i + 1, records, thread),
@@ -495,6 +494,7 @@ impl<'a> Pass<'a> {
                 add: plan.edges[0] == Edge::Add,
                 dothers: &mut dothers[..node.inputs.len() - 1],
                 dparams,
+                accumulate: true,
                 scratch,
                 context: self.context(i, records),
             });

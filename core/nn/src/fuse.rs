@@ -8,13 +8,15 @@ use crate::layers::add::Add;
 use crate::layers::batch_norm::BatchNorm;
 use crate::layers::conv2d::Conv2d;
 use crate::layers::max_pool2d::MaxPool2d;
+use crate::layers::normed_conv::NormedConv;
 use crate::shape::{Layout, Shape};
 use std::any::Any;
+use std::ops::Range;
 
 /// Rewrites a graph.
 pub(crate) fn fuse(mut graph: Graph) -> Graph {
     while pool_first(&mut graph) {}
-    activate(add_to_norm(graph))
+    norm_into_conv(activate(add_to_norm(graph)))
 }
 
 /// Takes the layer of a node that gets another, or goes.
@@ -125,6 +127,50 @@ fn activate(mut graph: Graph) -> Graph {
     graph.without(&gone)
 }
 
+/// Batch norms that a convolution alone reads are computed by it, as it reads what they read.
+fn norm_into_conv(mut graph: Graph) -> Graph {
+    let mut gone = vec![None; graph.nodes.len()];
+    for i in 0..graph.nodes.len() {
+        let Some(before) = graph.nodes[i].inputs[0].checked_sub(1) else { continue };
+        if !norms(&graph, before, i) {
+            continue;
+        }
+        let norm: Box<dyn Any> = take(&mut graph.nodes[before]);
+        let conv: Box<dyn Any> = take(&mut graph.nodes[i]);
+        let (norm, conv) = (norm.downcast::<BatchNorm>(), conv.downcast::<Conv2d>());
+        let (norm, conv) = norm.ok().zip(conv.ok()).expect("their types were just checked");
+        let Node { path, inputs, params, .. } = &graph.nodes[before];
+        let (path, x, start) = (format!("{path} + {}", graph.nodes[i].path), inputs[0], params.start);
+        let end = graph.nodes[i].params.end;
+        let (layer, index) = (Box::new(NormedConv::new(*norm, *conv)), graph.nodes[i].index);
+        graph.nodes[i] = Node { layer, path, index, inputs: vec![x], params: start..end };
+        gone[before] = Some(x);
+    }
+    graph.without(&gone)
+}
+
+/// Whether node `before` is a batch norm that node `conv`, a convolution, can compute.
+fn norms(graph: &Graph, before: usize, conv: usize) -> bool {
+    let (norm_node, conv_node) = (&graph.nodes[before], &graph.nodes[conv]);
+    let (norm, convolution): (&dyn Any, &dyn Any) = (&*norm_node.layer, &*conv_node.layer);
+    let (Some(norm), Some(convolution)) =
+        (norm.downcast_ref::<BatchNorm>(), convolution.downcast_ref::<Conv2d>())
+    else {
+        return false;
+    };
+    // What it reads must have a gradient, in which the gradient between the two is computed; the parameters of both are
+    // one range, which no other node shares.
+    let learns = norm_node.inputs[0].checked_sub(1).is_some_and(|x| !graph.nodes[x].params.is_empty());
+    let joint = norm_node.params.end == conv_node.params.start && !norm_node.params.is_empty();
+    let alone = |params: &Range<usize>| graph.nodes.iter().filter(|node| node.params == *params).count() == 1;
+    graph.only_reader(before + 1) == Some(conv)
+        && NormedConv::fits(norm, convolution)
+        && learns
+        && joint
+        && alone(&norm_node.params)
+        && alone(&conv_node.params)
+}
+
 /// A layer with an activation applied to its output where it lies, while it is in the cache. Needs a layer
 /// that does not read its output again, and an activation whose derivative is written in terms of its own: what lies
 /// between the two is overwritten.
@@ -156,6 +202,10 @@ impl Layer for Activated {
 
     fn needs(&self) -> Needs {
         Needs { output: true, ..self.inner.needs() }
+    }
+
+    fn reads_others(&self) -> bool {
+        self.inner.reads_others()
     }
 
     fn scratch(&self, records: usize) -> usize {

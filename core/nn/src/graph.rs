@@ -6,6 +6,7 @@
 use crate::kernels::conv::Choice;
 use crate::layer::Layer;
 use crate::layers::conv2d::Conv2d;
+use crate::layers::normed_conv::NormedConv;
 use crate::layers::relayout::Relayout;
 use crate::shape::{Layout, Shape};
 use std::any::Any;
@@ -50,6 +51,8 @@ impl Graph {
             let layer: &mut dyn Any = &mut *node.layer;
             if let Some(conv) = layer.downcast_mut::<Conv2d>() {
                 conv.choose(Choice { winograd });
+            } else if let Some(both) = layer.downcast_mut::<NormedConv>() {
+                both.choose(Choice { winograd });
             }
         }
     }

@@ -138,7 +138,7 @@ pub struct Backward<'a> {
     pub packed: &'a [f32],
     /// Inputs; empty unless [`Needs::input`].
     pub x: &'a [f32],
-    /// The further inputs of a layer that joins several; empty unless [`Needs::input`].
+    /// The further inputs of a layer that joins several; empty unless [`Layer::reads_others`].
     pub others: &'a [&'a [f32]],
     /// Outputs; empty unless [`Needs::output`].
     pub y: &'a [f32],
@@ -156,6 +156,9 @@ pub struct Backward<'a> {
     pub dothers: &'a mut [Option<&'a mut [f32]>],
     /// Gradient of the parameters, to be **added to**; `None` when [`Sharded::weights_shard`] does it.
     pub dparams: Option<&'a mut [f32]>,
+    /// Whether there is anything in `dparams` to add to. Only ever false for layers that are [`Wide`], which then
+    /// overwrite what is there.
+    pub accumulate: bool,
     /// [`Layer::scratch`] numbers of undefined content.
     pub scratch: &'a mut [f32],
     /// What is the same for all records.
@@ -221,6 +224,11 @@ pub trait Layer: Any + Send + Sync {
 
     /// What backward reads again.
     fn needs(&self) -> Needs;
+
+    /// Whether backward reads the further inputs of a layer that joins several.
+    fn reads_others(&self) -> bool {
+        self.needs().input
+    }
 
     /// Scratch numbers a call for `records` records needs.
     fn scratch(&self, records: usize) -> usize {
@@ -300,7 +308,8 @@ pub trait Wide: Sync {
     /// As [`Layer::forward`], with nothing packed.
     fn forward(&self, team: &mut Team, pass: Forward<'_>);
 
-    /// As [`Layer::backward`], with nothing packed and `dparams` always there when the layer has parameters.
+    /// As [`Layer::backward`], with nothing packed and `dparams` always there when the layer has parameters; see
+    /// [`Backward::accumulate`].
     fn backward(&self, team: &mut Team, pass: Backward<'_>);
 }
 

@@ -31,6 +31,7 @@ mod metrics;
 mod model;
 mod models;
 mod optimizers;
+mod pages;
 mod plan;
 mod random;
 mod registry;
@@ -55,6 +56,7 @@ pub use model::{Described, Model, Parameter};
 pub use optimizers::{
     Due, GROUP_PARAMS, Moment, Optimizer, OptimizerState, Optimizers, StateSpec, UpdateOptions, Updater,
 };
+pub use pages::zeros;
 pub use random::{RandomKey, RecordRandom};
 pub use registry::{
     BuildLayer, BuildLoss, BuildMetric, BuildModel, BuildOptimizer, BuildSchedule, Entry, LAYER_PARAMS,

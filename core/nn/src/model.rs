@@ -195,7 +195,7 @@ impl Model {
 
     /// Draws the initial parameters: PyTorch's distributions, the same numbers for the same seed everywhere.
     pub fn initialize(&self, seed: u64) -> Vec<f32> {
-        let mut numbers = vec![0.0; self.parameter_count()];
+        let mut numbers = crate::zeros(self.parameter_count());
         for (index, parameter) in self.parameters.iter().enumerate() {
             draw(parameter, index, seed, &mut numbers[parameter.range.clone()]);
         }

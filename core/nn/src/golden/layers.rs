@@ -161,35 +161,45 @@ impl SingleLayer {
         let (mut dx, mut dothers) = (nan(&xs[0]), xs[1..].iter().map(nan).collect::<Vec<_>>());
         // Gradients of parameters are added to what is there.
         let mut dparams = vec![1.0; self.parameter_count()];
-        let mut run =
-            |dy: &mut [f32], dx: &mut [f32], dothers: &mut [Vec<f32>], add: bool, dparams: &mut [f32]| {
-                let others: Vec<&[f32]> = xs[1..].iter().map(Vec::as_slice).collect();
-                let pass = Backward {
-                    records,
-                    params,
-                    packed: &self.packed(params),
-                    x: if needs.input { &xs[0] } else { &[] },
-                    others: if needs.input { &others } else { &[] },
-                    y: if needs.output { &y } else { &[] },
-                    saved: &saved,
-                    dy,
-                    dx: Some(dx),
-                    add,
-                    dothers: &mut dothers.iter_mut().map(|d| Some(&mut d[..])).collect::<Vec<_>>(),
-                    dparams: Some(dparams),
-                    scratch: &mut self.scratch(records, threads),
-                    context: self.context(key, records),
-                };
-                match self.layer.wide() {
-                    Some(wide) => wide.backward(&mut team, pass),
-                    None => self.layer.backward(pass),
-                }
+        let mut run = |dy: &mut [f32],
+                       dx: &mut [f32],
+                       dothers: &mut [Vec<f32>],
+                       add: bool,
+                       (dparams, accumulate): (&mut [f32], bool)| {
+            let others: Vec<&[f32]> = xs[1..].iter().map(Vec::as_slice).collect();
+            let pass = Backward {
+                records,
+                params,
+                packed: &self.packed(params),
+                x: if needs.input { &xs[0] } else { &[] },
+                others: if self.layer.reads_others() { &others } else { &[] },
+                y: if needs.output { &y } else { &[] },
+                saved: &saved,
+                dy,
+                dx: Some(dx),
+                add,
+                dothers: &mut dothers.iter_mut().map(|d| Some(&mut d[..])).collect::<Vec<_>>(),
+                dparams: Some(dparams),
+                accumulate,
+                scratch: &mut self.scratch(records, threads),
+                context: self.context(key, records),
             };
+            match self.layer.wide() {
+                Some(wide) => wide.backward(&mut team, pass),
+                None => self.layer.backward(pass),
+            }
+        };
         let mut left = dy.clone();
-        run(&mut left, &mut dx, &mut dothers, false, &mut dparams);
+        run(&mut left, &mut dx, &mut dothers, false, (&mut dparams, true));
         if self.layer.adds() {
             let mut added = vec![1.0; dx.len()];
-            run(&mut dy.clone(), &mut added, &mut dothers.clone(), true, &mut vec![0.0; dparams.len()]);
+            run(
+                &mut dy.clone(),
+                &mut added,
+                &mut dothers.clone(),
+                true,
+                (&mut vec![0.0; dparams.len()], true),
+            );
             let whole: Vec<f64> = dx.iter().map(|v| f64::from(*v) + 1.0).collect();
             assert_close(&added, &whole, 1e-6, "dx added to what is there");
         }
@@ -197,10 +207,22 @@ impl SingleLayer {
             // What the layer leaves in dy is the gradient of that input.
             let mut passed = dy.clone();
             let written = if passes == 0 { dx.clone() } else { dothers[passes - 1].clone() };
-            run(&mut passed, &mut dx.clone(), &mut dothers.clone(), false, &mut vec![0.0; dparams.len()]);
+            run(
+                &mut passed,
+                &mut dx.clone(),
+                &mut dothers.clone(),
+                false,
+                (&mut vec![0.0; dparams.len()], true),
+            );
             assert_eq!(passed, written, "dy is passed on");
         }
         dparams.iter_mut().for_each(|v| *v -= 1.0);
+        if self.layer.wide().is_some() {
+            let mut over = vec![f32::NAN; dparams.len()];
+            run(&mut dy.clone(), &mut dx.clone(), &mut dothers.clone(), false, (&mut over, false));
+            let whole: Vec<f64> = dparams.iter().map(|v| f64::from(*v)).collect();
+            assert_close(&over, &whole, 1e-6, "gradients written over what is there");
+        }
         self.check_shards(&xs[0], &left, &dparams);
         Gradients {
             dx: convert(&dx, &self.inputs[0], self.layouts[0], true),

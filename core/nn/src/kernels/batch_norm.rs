@@ -302,19 +302,43 @@ pub(crate) fn backward_apply(
     dx: &mut [f32],
     add: bool,
 ) {
-    check(&normed, dy.len());
-    let c = normed.mean.len();
-    assert!(line.factor.len() == c && line.slope.len() == c && line.offset.len() == c, "one a channel");
     assert_eq!(dx.len(), dy.len(), "as many gradients go out as come in");
-    isa.run(BackwardApply { normed, line, dy, dx, add });
+    let (dx, rows) = (dx.as_mut_ptr(), dy.len());
+    isa.run(BackwardApply::new(normed, line, (dy.as_ptr(), dx), rows, add));
+}
+
+/// As [`backward_apply`], with dx where dy lies.
+///
+/// # Panics
+/// When the slices do not fit.
+pub(crate) fn backward_apply_in_place(isa: Isa, normed: Normed<'_>, line: Line<'_>, dx: &mut [f32]) {
+    let (at, rows) = (dx.as_mut_ptr(), dx.len());
+    isa.run(BackwardApply::new(normed, line, (at.cast_const(), at), rows, false));
 }
 
 struct BackwardApply<'a> {
     normed: Normed<'a>,
     line: Line<'a>,
-    dy: &'a [f32],
-    dx: &'a mut [f32],
+    /// `rows` numbers to read and as many to write, which may be the same.
+    dy: *const f32,
+    dx: *mut f32,
+    rows: usize,
     add: bool,
+}
+
+impl<'a> BackwardApply<'a> {
+    fn new(
+        normed: Normed<'a>,
+        line: Line<'a>,
+        (dy, dx): (*const f32, *mut f32),
+        rows: usize,
+        add: bool,
+    ) -> Self {
+        check(&normed, rows);
+        let c = normed.mean.len();
+        assert!(line.factor.len() == c && line.slope.len() == c && line.offset.len() == c, "one a channel");
+        BackwardApply { normed, line, dy, dx, rows, add }
+    }
 }
 
 impl Kernel for BackwardApply<'_> {
@@ -324,17 +348,18 @@ impl Kernel for BackwardApply<'_> {
     fn run<V: Lanes>(self) {
         let Normed { x, mean, .. } = self.normed;
         let c = mean.len();
-        for start in (0..self.dy.len()).step_by(c) {
+        for start in (0..self.rows).step_by(c) {
             for first in (0..c).step_by(LANES) {
                 let (at, count) = (start + first, LANES.min(c - first));
-                // SAFETY: `first + count` is at most C, and `check` found the rows whole in all slices.
+                // SAFETY: `first + count` is at most C, and `check` found the rows whole in all slices; whoever makes
+                // one vouches for dy and dx.
                 unsafe {
                     let of = |channels: &[f32]| V::load_first(channels.as_ptr().add(first), count);
-                    let dy = V::load_first(self.dy.as_ptr().add(at), count);
+                    let dy = V::load_first(self.dy.add(at), count);
                     let dy = self.normed.passed(dy, at, first, count);
                     let x = V::load_first(x.as_ptr().add(at), count).sub(of(mean));
                     let dx = dy.fma(of(self.line.factor), x.fma(of(self.line.slope), of(self.line.offset)));
-                    let to = self.dx.as_mut_ptr().add(at);
+                    let to = self.dx.add(at);
                     let dx = if self.add { V::load_first(to, count).add(dx) } else { dx };
                     dx.store_first(to, count);
                 }
@@ -369,6 +394,9 @@ mod tests {
             let mut dx = vec![1.0; rows * c];
             backward_apply(isa, normed, line, &dy, &mut dx, true);
             out.extend([&sums[..], &squares, &dy, &dx].concat());
+            backward_apply(isa, normed, line, &dy, &mut dx, false);
+            backward_apply_in_place(isa, normed, line, &mut dy);
+            assert_eq!(dy, dx, "in place");
         }
         assert!(out.iter().all(|v| v.is_finite()));
         out.iter().map(|v| v.to_bits()).collect()

@@ -1,7 +1,7 @@
 //! Maxima of windows. Images have `c` channels last; a planar image is `c` images of one channel.
 //!
 //! NaN wins against every number, as in PyTorch. A gradient goes to the first largest number of its window in
-//! reading order.
+//! reading order, or to the last that is NaN.
 
 use super::lanes::{LANES, Lanes};
 use super::{Isa, Kernel};
@@ -10,6 +10,8 @@ use super::{Isa, Kernel};
 /// column `from + o · stride`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RowTap {
+    /// Place in the window, in reading order.
+    pub(crate) number: u32,
     /// First output column whose number lies on the image.
     pub(crate) first: usize,
     /// Output columns whose number lies on the image.
@@ -22,15 +24,27 @@ pub(crate) struct RowTap {
     pub(crate) c: usize,
 }
 
-/// Raises `largest` (a row of outputs) to the numbers of `x` (a row of the image) that `tap` sees.
-pub(crate) fn raise(isa: Isa, tap: RowTap, x: &[f32], largest: &mut [f32]) {
-    isa.run(Raise { tap, x, largest });
+impl RowTap {
+    /// Its number among those that say which of its window an output is: the bits, not the value.
+    fn mark(&self) -> f32 {
+        f32::from_bits(self.number)
+    }
+}
+
+/// Stands for an output that has not seen a number yet.
+pub(crate) const NO_TAP: f32 = f32::from_bits(u32::MAX);
+
+/// Raises `largest` (a row of outputs) to the numbers of `x` (a row of the image) that `tap` sees, and marks in `taps`
+/// which tap each comes from.
+pub(crate) fn raise(isa: Isa, tap: RowTap, x: &[f32], (largest, taps): (&mut [f32], &mut [f32])) {
+    isa.run(Raise { tap, x, largest, taps });
 }
 
 struct Raise<'a> {
     tap: RowTap,
     x: &'a [f32],
     largest: &'a mut [f32],
+    taps: &'a mut [f32],
 }
 
 impl Kernel for Raise<'_> {
@@ -38,36 +52,31 @@ impl Kernel for Raise<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let RowTap { first, count, from, stride, c } = self.tap;
-        let largest = &mut self.largest[first * c..(first + count) * c];
+        let RowTap { first, count, from, stride, c, .. } = self.tap;
+        let mark = self.tap.mark();
+        let outputs = first * c..(first + count) * c;
+        let largest = self.largest[outputs.clone()].chunks_exact_mut(c);
+        let outputs = largest.zip(self.taps[outputs].chunks_exact_mut(c));
         // With one channel the numbers of neighbouring windows lie `stride` apart, with more they lie together.
-        let x = self.x[from * c..].chunks(stride * c);
-        for (largest, x) in largest.chunks_exact_mut(c).zip(x) {
-            for (largest, x) in largest.iter_mut().zip(x) {
-                let wins = *x > *largest || x.is_nan();
+        for ((largest, taps), x) in outputs.zip(self.x[from * c..].chunks(stride * c)) {
+            for ((largest, tap), x) in largest.iter_mut().zip(taps).zip(x) {
+                let wins = *x > *largest || x.is_nan() || tap.to_bits() == NO_TAP.to_bits();
                 *largest = if wins { *x } else { *largest };
+                *tap = if wins { mark } else { *tap };
             }
         }
     }
 }
 
-/// Gives the gradients `dy` of a row of outputs to the numbers of `x` that equal the `largest` of their window,
-/// and takes them out of `dy`, so that no number that comes later in the window gets them again.
-pub(crate) fn give_back(
-    isa: Isa,
-    tap: RowTap,
-    x: &[f32],
-    largest: &[f32],
-    (dy, dx): (&mut [f32], &mut [f32]),
-) {
-    isa.run(GiveBack { tap, x, largest, dy, dx });
+/// Gives the gradients `dy` of a row of outputs that come from `tap` to what it sees.
+pub(crate) fn give_back(isa: Isa, tap: RowTap, (dy, taps): (&[f32], &[f32]), dx: &mut [f32]) {
+    isa.run(GiveBack { tap, dy, taps, dx });
 }
 
 struct GiveBack<'a> {
     tap: RowTap,
-    x: &'a [f32],
-    largest: &'a [f32],
-    dy: &'a mut [f32],
+    dy: &'a [f32],
+    taps: &'a [f32],
     dx: &'a mut [f32],
 }
 
@@ -76,15 +85,12 @@ impl Kernel for GiveBack<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let RowTap { first, count, from, stride, c } = self.tap;
+        let RowTap { number, first, count, from, stride, c } = self.tap;
         let outputs = first * c..(first + count) * c;
-        let outputs = self.dy[outputs.clone()].chunks_exact_mut(c).zip(self.largest[outputs].chunks_exact(c));
-        let inputs = self.x[from * c..].chunks(stride * c).zip(self.dx[from * c..].chunks_mut(stride * c));
-        for ((dy, largest), (x, dx)) in outputs.zip(inputs) {
-            for ((dy, largest), (x, dx)) in dy.iter_mut().zip(largest).zip(x.iter().zip(dx)) {
-                let wins = *x == *largest || x.is_nan();
-                *dx += if wins { *dy } else { 0.0 };
-                *dy = if wins { 0.0 } else { *dy };
+        let outputs = self.dy[outputs.clone()].chunks_exact(c).zip(self.taps[outputs].chunks_exact(c));
+        for ((dy, taps), dx) in outputs.zip(self.dx[from * c..].chunks_mut(stride * c)) {
+            for ((dy, tap), dx) in dy.iter().zip(taps).zip(dx) {
+                *dx += if tap.to_bits() == number { *dy } else { 0.0 };
             }
         }
     }

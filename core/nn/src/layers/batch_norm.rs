@@ -15,10 +15,11 @@ use super::activation::Activation;
 use crate::arena::Shared;
 use crate::kernels::Isa;
 use crate::kernels::batch_norm::{
-    Affine, Line, Normed, Passes, apply, backward_apply, backward_sums, moments,
+    Affine, Line, Normed, Passes, apply, backward_apply, backward_apply_in_place, backward_sums, moments,
 };
+use crate::kernels::conv::Prologue;
 use crate::kernels::elementwise::Function;
-use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Wide};
+use crate::layer::{Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Wide};
 use crate::registry::ParamDoc;
 use crate::shape::Shape;
 use crate::team::Team;
@@ -219,6 +220,10 @@ impl Layer for BatchNorm {
         Needs { input: true, output: self.rectify && self.joins }
     }
 
+    fn reads_others(&self) -> bool {
+        false
+    }
+
     /// With a sum, dy as it passed the rectifier is the gradient of the second input.
     fn passes(&self) -> Option<usize> {
         self.joins.then_some(1)
@@ -252,24 +257,11 @@ impl Wide for BatchNorm {
     }
 
     fn forward(&self, team: &mut Team, pass: Forward<'_>) {
-        let (isa, c) = (pass.context.isa, self.channels);
-        let (means, rest) = pass.saved.split_at_mut(c);
-        let (inverses, rest) = rest.split_at_mut(c);
-        let (variances, rest) = rest.split_at_mut(c);
-        let (factors, offsets) = rest.split_at_mut(c);
-        let mut keep = |channel: usize, moments: Moments| {
-            means[channel] = moments.mean as f32;
-            inverses[channel] = (1.0 / (moments.variance + self.eps).sqrt()) as f32;
-            variances[channel] = moments.variance as f32;
-            (factors[channel], offsets[channel]) = self.affine_of(pass.params, channel, moments);
-        };
-        if pass.context.training || !self.tracks {
-            self.statistics(team, isa, (pass.x, pass.scratch), keep);
-        } else {
-            (0..c).for_each(|channel| keep(channel, self.running(pass.params, channel)));
-        }
+        let isa = pass.context.isa;
+        let input = Measured { params: pass.params, x: pass.x, context: pass.context };
+        self.measure(team, input, pass.saved, pass.scratch);
         let (chunks, y) = (self.chunks(pass.records), Shared::new(pass.y));
-        let (factor, offset) = (&*factors, &*offsets);
+        let Prologue { scale: factor, shift: offset, .. } = self.prologue(pass.saved);
         team.tasks(chunks.count(), &|task, _| {
             let numbers = chunks.numbers(task);
             let other = self.joins.then(|| &pass.others[0][numbers.clone()]);
@@ -279,32 +271,128 @@ impl Wide for BatchNorm {
         });
     }
 
-    fn backward(&self, team: &mut Team, pass: Backward<'_>) {
-        let (isa, c, chunks) = (pass.context.isa, self.channels, self.chunks(pass.records));
-        let [mean, inverse, variance, factor, offset]: [&[f32]; 5] =
-            std::array::from_fn(|i| &pass.saved[i * c..(i + 1) * c]);
-        let passes = |numbers: Range<usize>| match (self.rectify, self.joins) {
+    fn backward(&self, team: &mut Team, mut pass: Backward<'_>) {
+        let (isa, chunks) = (pass.context.isa, self.chunks(pass.records));
+        let scratch = std::mem::take(&mut pass.scratch);
+        let line = self.line(team, &mut pass, scratch);
+        let (kept, dy) = (self.kept(&pass), Shared::new(pass.dy));
+        let Some(dx) = pass.dx.map(Shared::new) else { return };
+        team.tasks(chunks.count(), &|task, _| {
+            let numbers = chunks.numbers(task);
+            // SAFETY: every task has its own rows, and nobody writes dy now.
+            let (dy, dx) = unsafe { (dy.read(numbers.clone()), dx.write(numbers.clone())) };
+            // What did not pass is already left out of dy where it was kept.
+            let normed = kept.normed(numbers);
+            let normed = if self.joins { Normed { passes: Passes::All, ..normed } } else { normed };
+            backward_apply(isa, normed, line, dy, dx, pass.add);
+        });
+        if let Some(Some(other)) = pass.dothers.first_mut() {
+            let other = Shared::new(other);
+            team.tasks(chunks.count(), &|task, _| {
+                let numbers = chunks.numbers(task);
+                // SAFETY: every task has its own rows, and nobody writes dy now.
+                unsafe { other.write(numbers.clone()).copy_from_slice(dy.read(numbers)) };
+            });
+        }
+    }
+}
+
+/// What a forward pass measures.
+pub(super) struct Measured<'a> {
+    pub(super) params: &'a [f32],
+    pub(super) x: &'a [f32],
+    pub(super) context: Context,
+}
+
+/// What backward reads again.
+#[derive(Clone, Copy)]
+struct Kept<'a> {
+    x: &'a [f32],
+    y: &'a [f32],
+    mean: &'a [f32],
+    inverse: &'a [f32],
+    variance: &'a [f32],
+    factor: &'a [f32],
+    offset: &'a [f32],
+    rectify: bool,
+    joins: bool,
+}
+
+impl<'a> Kept<'a> {
+    fn normed(self, numbers: Range<usize>) -> Normed<'a> {
+        let passes = match (self.rectify, self.joins) {
             (false, _) => Passes::All,
-            (true, true) => Passes::Output(&pass.y[numbers]),
-            (true, false) => Passes::Affine(factor, offset),
+            (true, true) => Passes::Output(&self.y[numbers.clone()]),
+            (true, false) => Passes::Affine(self.factor, self.offset),
         };
-        let normed = |numbers: Range<usize>| Normed {
-            x: &pass.x[numbers.clone()],
-            mean,
-            inverse,
-            passes: passes(numbers),
+        Normed { x: &self.x[numbers], mean: self.mean, inverse: self.inverse, passes }
+    }
+}
+
+impl BatchNorm {
+    fn kept<'a>(&self, pass: &Backward<'a>) -> Kept<'a> {
+        let c = self.channels;
+        let [mean, inverse, variance, factor, offset] =
+            std::array::from_fn(|i| &pass.saved[i * c..(i + 1) * c]);
+        let (rectify, joins) = (self.rectify, self.joins);
+        Kept { x: pass.x, y: pass.y, mean, inverse, variance, factor, offset, rectify, joins }
+    }
+
+    /// Whether it is a function of its only input.
+    pub(super) fn is_alone(&self) -> bool {
+        !self.joins
+    }
+
+    /// What the layer does to each channel, once that is measured.
+    pub(super) fn prologue<'a>(&self, saved: &'a [f32]) -> Prologue<'a> {
+        let c = self.channels;
+        Prologue { scale: &saved[3 * c..4 * c], shift: &saved[4 * c..5 * c], relu: self.rectify }
+    }
+
+    /// Finds the factor and the offset of every channel, and all else that is kept.
+    pub(super) fn measure(
+        &self,
+        team: &mut Team,
+        input: Measured<'_>,
+        saved: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let c = self.channels;
+        let (means, rest) = saved.split_at_mut(c);
+        let (inverses, rest) = rest.split_at_mut(c);
+        let (variances, rest) = rest.split_at_mut(c);
+        let (factors, offsets) = rest.split_at_mut(c);
+        let mut keep = |channel: usize, moments: Moments| {
+            means[channel] = moments.mean as f32;
+            inverses[channel] = (1.0 / (moments.variance + self.eps).sqrt()) as f32;
+            variances[channel] = moments.variance as f32;
+            (factors[channel], offsets[channel]) = self.affine_of(input.params, channel, moments);
         };
-        let (scratch, lines) = pass.scratch.split_at_mut(chunks.partial(chunks.count()).start);
-        let (partials, dy) = (Shared::new(scratch), Shared::new(pass.dy));
+        if input.context.training || !self.tracks {
+            self.statistics(team, input.context.isa, (input.x, scratch), keep);
+        } else {
+            (0..c).for_each(|channel| keep(channel, self.running(input.params, channel)));
+        }
+    }
+
+    /// Sums up over all rows, which gives the gradients of the parameters; returns what dx is of dy.
+    fn line<'s>(&self, team: &mut Team, pass: &mut Backward<'_>, scratch: &'s mut [f32]) -> Line<'s> {
+        let (isa, c, chunks) = (pass.context.isa, self.channels, self.chunks(pass.records));
+        let kept = self.kept(pass);
+        let (scratch, lines) = scratch.split_at_mut(chunks.partial(chunks.count()).start);
+        let (partials, dy) = (Shared::new(scratch), Shared::new(&mut *pass.dy));
         team.tasks(chunks.count(), &|task, _| {
             let numbers = chunks.numbers(task);
             // SAFETY: every task has its own rows and its own part of the sums.
             let (dy, sums) = unsafe { (dy.write(numbers.clone()), partials.write(chunks.partial(task))) };
             // What passed the rectifier is the gradient of the second input.
-            backward_sums(isa, normed(numbers), dy, self.joins, sums.split_at_mut(c));
+            backward_sums(isa, kept.normed(numbers), dy, self.joins, sums.split_at_mut(c));
         });
         let rows = chunks.rows as f64;
-        let dparams = pass.dparams.unwrap_or_default();
+        let dparams = pass.dparams.as_deref_mut().unwrap_or_default();
+        if !pass.accumulate {
+            dparams.fill(0.0);
+        }
         let share = f64::from(pass.context.scale) * pass.records as f64 * self.momentum;
         let [factors, slopes, offsets] =
             lines.get_disjoint_mut([0..c, c..2 * c, 2 * c..3 * c]).expect("three parts");
@@ -320,34 +408,30 @@ impl Wide for BatchNorm {
             if self.tracks {
                 let (start, running) =
                     (self.statistics_start() + channel, self.running(pass.params, channel));
-                let unbiased = f64::from(variance[channel]) * rows / (rows - 1.0).max(1.0);
-                dparams[start] += (share * (running.mean - f64::from(mean[channel]))) as f32;
+                let unbiased = f64::from(kept.variance[channel]) * rows / (rows - 1.0).max(1.0);
+                dparams[start] += (share * (running.mean - f64::from(kept.mean[channel]))) as f32;
                 dparams[start + c] += (share * (running.variance - unbiased)) as f32;
             }
-            let factor = f64::from(factor[channel]);
+            let factor = f64::from(kept.factor[channel]);
             factors[channel] = factor as f32;
-            slopes[channel] = (-factor * dweight / rows * f64::from(inverse[channel])) as f32;
+            slopes[channel] = (-factor * dweight / rows * f64::from(kept.inverse[channel])) as f32;
             offsets[channel] = (-factor * dbias / rows) as f32;
         }
-        let line = Line { factor: factors, slope: slopes, offset: offsets };
-        let Some(dx) = pass.dx.map(Shared::new) else { return };
+        Line { factor: factors, slope: slopes, offset: offsets }
+    }
+
+    /// As [`Wide::backward`], with dx written where dy lies; without a second input.
+    pub(super) fn backward_in_place(&self, team: &mut Team, mut pass: Backward<'_>) {
+        let (isa, chunks) = (pass.context.isa, self.chunks(pass.records));
+        let scratch = std::mem::take(&mut pass.scratch);
+        let line = self.line(team, &mut pass, scratch);
+        let (kept, dx) = (self.kept(&pass), Shared::new(pass.dy));
         team.tasks(chunks.count(), &|task, _| {
             let numbers = chunks.numbers(task);
-            // SAFETY: every task has its own rows, and nobody writes dy now.
-            let (dy, dx) = unsafe { (dy.read(numbers.clone()), dx.write(numbers.clone())) };
-            // What did not pass is already left out of dy where it was kept.
-            let normed = normed(numbers);
-            let normed = if self.joins { Normed { passes: Passes::All, ..normed } } else { normed };
-            backward_apply(isa, normed, line, dy, dx, pass.add);
+            // SAFETY: every task has its own rows.
+            let dx = unsafe { dx.write(numbers.clone()) };
+            backward_apply_in_place(isa, kept.normed(numbers), line, dx);
         });
-        if let Some(Some(other)) = pass.dothers.first_mut() {
-            let other = Shared::new(other);
-            team.tasks(chunks.count(), &|task, _| {
-                let numbers = chunks.numbers(task);
-                // SAFETY: every task has its own rows, and nobody writes dy now.
-                unsafe { other.write(numbers.clone()).copy_from_slice(dy.read(numbers)) };
-            });
-        }
     }
 }
 

@@ -154,6 +154,14 @@ impl Conv2d {
         }
     }
 
+    /// The kernel for all records at once, where it is that.
+    pub(super) fn whole_kernel(&self) -> Option<&Whole> {
+        match &self.kernel {
+            Kernel::Planar(_) => None,
+            Kernel::Whole(whole) => Some(whole),
+        }
+    }
+
     /// Takes in an activation that follows; `false` when it can not.
     pub(crate) fn absorb(&mut self, activation: &Activation) -> bool {
         match &mut self.kernel {

@@ -215,6 +215,9 @@ impl Wide for ConvTranspose {
         let (isa, records, dy) = (pass.context.isa, pass.records, &*pass.dy);
         let (dweights, dbias) = pass.dparams.unwrap_or_default().split_at_mut(self.conv.weights());
         if self.bias {
+            if !pass.accumulate {
+                dbias.fill(0.0);
+            }
             sum_rows(dy, self.conv.input.c, dbias);
         }
         let args = BackwardWeightsArgs {
@@ -224,7 +227,7 @@ impl Wide for ConvTranspose {
             prologue: None,
             dweights,
             dbias: None,
-            add: true,
+            add: pass.accumulate,
         };
         self.gradient.run(team, isa, args, pass.scratch);
         if let Some(dx) = pass.dx {

@@ -5,7 +5,8 @@
 use super::conv2d::Conv;
 use crate::arena::{ALIGN, Shared};
 use crate::kernels::conv::{
-    BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Choice, Forward, ForwardArgs,
+    BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Choice, Forward,
+    ForwardArgs, Prologue,
 };
 use crate::kernels::elementwise::{Function, derive_in_place};
 use crate::layer;
@@ -48,6 +49,22 @@ impl layer::Wide for Whole {
     }
 
     fn forward(&self, team: &mut Team, pass: layer::Forward<'_>) {
+        self.forward_from(team, pass, None);
+    }
+
+    fn backward(&self, team: &mut Team, pass: layer::Backward<'_>) {
+        self.backward_from(team, pass, None);
+    }
+}
+
+impl Whole {
+    /// The forward pass, with what is to happen to x as it is read.
+    pub(super) fn forward_from(
+        &self,
+        team: &mut Team,
+        pass: layer::Forward<'_>,
+        prologue: Option<Prologue<'_>>,
+    ) {
         let (weights, bias) = pass.params.split_at(self.weights);
         let (packed, scratch) = pass.scratch.split_at_mut(self.forward.packed().next_multiple_of(ALIGN));
         self.forward.pack(team, pass.context.isa, weights, packed);
@@ -58,13 +75,19 @@ impl layer::Wide for Whole {
             y: pass.y,
             begin: if self.bias { Begin::Bias(bias) } else { Begin::Zero },
             relu: self.rectify,
-            prologue: None,
+            prologue,
             sums: None,
         };
         self.forward.run(team, pass.context.isa, args, scratch);
     }
 
-    fn backward(&self, team: &mut Team, pass: layer::Backward<'_>) {
+    /// The backward pass, with what happened to x as it was read; dx is the gradient behind that.
+    pub(super) fn backward_from(
+        &self,
+        team: &mut Team,
+        pass: layer::Backward<'_>,
+        prologue: Option<Prologue<'_>>,
+    ) {
         let (isa, records) = (pass.context.isa, pass.records);
         if self.rectify {
             let (dy, y) = (Shared::new(&mut *pass.dy), pass.y);
@@ -77,7 +100,8 @@ impl layer::Wide for Whole {
         let dy = &*pass.dy;
         let (dweights, dbias) = pass.dparams.unwrap_or_default().split_at_mut(self.weights);
         let dbias = self.bias.then_some(dbias);
-        let args = BackwardWeightsArgs { records, x: pass.x, dy, prologue: None, dweights, dbias, add: true };
+        let args =
+            BackwardWeightsArgs { records, x: pass.x, dy, prologue, dweights, dbias, add: pass.accumulate };
         self.gradient.run(team, isa, args, pass.scratch);
         if let Some(dx) = pass.dx {
             let (packed, scratch) = pass.scratch.split_at_mut(self.data.packed().next_multiple_of(ALIGN));

@@ -93,12 +93,13 @@ impl Wide for Linear {
     fn backward(&self, team: &mut Team, pass: Backward<'_>) {
         let (isa, rows) = (pass.context.isa, pass.records * self.rows);
         let (x, dy, records) = (pass.x, &*pass.dy, pass.records);
+        let accumulate = pass.accumulate;
         if let Some(dparams) = pass.dparams {
             let dparams = Shared::new(dparams);
             team.tasks(self.shards(), &|shard, _| {
                 // SAFETY: shards have different parameters.
                 let dparams = self.shard_ranges(shard).map(|range| unsafe { dparams.write(range) });
-                self.weights_shard(shard, WeightsShard { records, x, dy, dparams, accumulate: true, isa });
+                self.weights_shard(shard, WeightsShard { records, x, dy, dparams, accumulate, isa });
             });
         }
         let Some(dx) = pass.dx else { return };
@@ -169,6 +170,7 @@ mod tests {
             add: false,
             dothers: &mut [],
             dparams: Some(&mut dparams),
+            accumulate: true,
             scratch: &mut vec![f32::NAN; Wide::scratch(linear, records, 1)],
             context,
         };

@@ -5,8 +5,7 @@
 
 use super::dims::sequence;
 use super::window::Window;
-use crate::kernels::Isa;
-use crate::kernels::pool::{self, Halve, RowTap, give_back, raise};
+use crate::kernels::pool::{self, Halve, NO_TAP, RowTap, give_back, raise};
 use crate::layer::{Backward, Forward, Layer, Misfit, Needs};
 use crate::registry::ParamDoc;
 use crate::shape::{Image, Layout, Shape};
@@ -110,42 +109,46 @@ impl Layer for MaxPool2d {
     }
 
     fn needs(&self) -> Needs {
-        Needs { input: true, output: false }
+        Needs { input: self.halves().is_some(), output: false }
     }
 
-    fn scratch(&self, _: usize) -> usize {
-        self.output.w * self.output.c
+    /// Which number of its window each output is, so that the input, often four times as large, need not be kept.
+    fn saved(&self, records: usize) -> usize {
+        if self.halves().is_some() { 0 } else { records * self.shape.elements() }
     }
 
     fn forward(&self, pass: Forward<'_>) {
-        let ((_, input), (_, output)) = self.images(pass.records);
-        if let Some(halve) = self.halves(input) {
+        if let Some(halve) = self.halves() {
             return pool::halve(pass.context.isa, halve, pass.x, pass.y);
         }
+        let ((_, input), (_, output)) = self.images(pass.records);
         let (input_len, output_len) = (input.pixels() * input.c, output.pixels() * output.c);
-        for (x, y) in pass.x.chunks_exact(input_len).zip(pass.y.chunks_exact_mut(output_len)) {
-            for (row, y) in y.chunks_exact_mut(output.w * output.c).enumerate() {
-                self.largest(pass.context.isa, x, row, y);
+        pass.y.fill(f32::NEG_INFINITY);
+        pass.saved.fill(NO_TAP);
+        let outputs = pass.y.chunks_exact_mut(output_len).zip(pass.saved.chunks_exact_mut(output_len));
+        for (x, (y, taps)) in pass.x.chunks_exact(input_len).zip(outputs) {
+            let line = output.w * output.c;
+            let rows = y.chunks_exact_mut(line).zip(taps.chunks_exact_mut(line));
+            for (row, (y, taps)) in rows.enumerate() {
+                self.row_taps(row, input, |range, tap| raise(pass.context.isa, tap, &x[range], (y, taps)));
             }
         }
     }
 
     fn backward(&self, pass: Backward<'_>) {
         let Some(dx) = pass.dx else { return };
-        let (isa, ((_, input), (_, output))) = (pass.context.isa, self.images(pass.records));
-        if let Some(halve) = self.halves(input) {
+        let isa = pass.context.isa;
+        if let Some(halve) = self.halves() {
             return pool::halve_backward(isa, halve, pass.x, pass.dy, dx);
         }
+        let ((_, input), (_, output)) = self.images(pass.records);
         let (input_len, output_len) = (input.pixels() * input.c, output.pixels() * output.c);
-        let largest = &mut pass.scratch[..output.w * output.c];
         dx.fill(0.0);
-        let records = pass.x.chunks_exact(input_len).zip(pass.dy.chunks_exact_mut(output_len));
-        for ((x, dy), dx) in records.zip(dx.chunks_exact_mut(input_len)) {
-            for (row, dy) in dy.chunks_exact_mut(output.w * output.c).enumerate() {
-                self.largest(isa, x, row, largest);
-                self.row_taps(row, input, |range, tap| {
-                    give_back(isa, tap, &x[range.clone()], largest, (dy, &mut dx[range]));
-                });
+        let outputs = pass.dy.chunks_exact(output_len).zip(pass.saved.chunks_exact(output_len));
+        for (dx, (dy, taps)) in dx.chunks_exact_mut(input_len).zip(outputs) {
+            let line = output.w * output.c;
+            for (row, (dy, taps)) in dy.chunks_exact(line).zip(taps.chunks_exact(line)).enumerate() {
+                self.row_taps(row, input, |range, tap| give_back(isa, tap, (dy, taps), &mut dx[range]));
             }
         }
     }
@@ -163,7 +166,8 @@ impl MaxPool2d {
     }
 
     /// The most frequent pool, of 2 × 2 on planes, has a kernel of its own.
-    fn halves(&self, input: Image) -> Option<Halve> {
+    fn halves(&self) -> Option<Halve> {
+        let (_, input) = as_planes(self.layout, 1, self.input);
         let plain = Window { kernel: [2, 2], stride: [2, 2], padding: [0, 0], dilation: [1, 1], ceil: false };
         let window = Window { ceil: false, ..self.window };
         let whole = !self.window.ceil || (input.h.is_multiple_of(2) && input.w.is_multiple_of(2));
@@ -174,22 +178,16 @@ impl MaxPool2d {
     /// in reading order.
     fn row_taps(&self, row: usize, input: Image, mut with: impl FnMut(Range<usize>, RowTap)) {
         let len = input.w * input.c;
-        for (_, h) in self.window.taps(0, row, input.h) {
+        for (tap_row, h) in self.window.taps(0, row, input.h) {
             for column in 0..self.window.kernel[1] {
+                let number = (tap_row * self.window.kernel[1] + column) as u32;
                 let (outputs, from) = self.window.columns(column, input.w, self.output.w);
                 let (first, count, stride) = (outputs.start, outputs.len(), self.window.stride[1]);
                 if count > 0 {
-                    with(h * len..(h + 1) * len, RowTap { first, count, from, stride, c: input.c });
+                    with(h * len..(h + 1) * len, RowTap { number, first, count, from, stride, c: input.c });
                 }
             }
         }
-    }
-
-    /// The largest numbers of the windows of a row of outputs.
-    fn largest(&self, isa: Isa, x: &[f32], row: usize, largest: &mut [f32]) {
-        let (_, input) = as_planes(self.layout, 1, self.input);
-        largest.fill(f32::NEG_INFINITY);
-        self.row_taps(row, input, |range, tap| raise(isa, tap, &x[range], largest));
     }
 }
 

@@ -99,6 +99,7 @@ mod tests {
             add: false,
             dothers: &mut [Some(&mut second)],
             dparams: None,
+            accumulate: true,
             scratch: &mut [],
             context: Context {
                 isa: Isa::best(),

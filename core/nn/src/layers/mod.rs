@@ -47,6 +47,7 @@ pub(crate) mod max_pool2d;
 pub(crate) mod maximum;
 pub(crate) mod minimum;
 pub(crate) mod multiply;
+pub(crate) mod normed_conv;
 pub(crate) mod pad;
 pub(crate) mod pool_sequence;
 pub(crate) mod positional_encoding;

@@ -144,6 +144,7 @@ impl TimeDistributed {
             add: false,
             dothers: &mut [],
             dparams: pass.dparams,
+            accumulate: pass.accumulate,
             scratch,
             context: self.context(pass.context),
         });

@@ -15,6 +15,7 @@ use crate::kernels::Isa;
 use crate::kernels::update::{Shaping, average, shape, sum_of_squares};
 use crate::layer::ParameterKind;
 use crate::model::Parameter;
+use crate::pages::zeros;
 use crate::team::Team;
 use ringspin_job::Problems;
 use std::ops::Range;
@@ -57,7 +58,14 @@ pub struct OptimizerState {
 impl OptimizerState {
     fn new(specs: Vec<StateSpec>, ranges: Vec<Range<usize>>) -> Self {
         let count = ranges.iter().map(ExactSizeIterator::len).sum();
-        let arrays = specs.iter().map(|spec| vec![spec.start; count]).collect();
+        let arrays = specs.iter().map(|spec| {
+            let mut array = zeros(count);
+            if spec.start != 0.0 {
+                array.fill(spec.start);
+            }
+            array
+        });
+        let arrays = arrays.collect();
         OptimizerState { specs, ranges, arrays }
     }
 
@@ -173,7 +181,7 @@ impl Updater {
         });
         let sections: Vec<Section> = sections.collect();
         let most = sections.iter().map(|section| section.pieces.list().len()).max().unwrap_or(0);
-        let average = if options.ema_decay.is_some() { vec![0.0; count] } else { Vec::new() };
+        let average = if options.ema_decay.is_some() { zeros(count) } else { Vec::new() };
         let sums = (0..most).map(|_| Sums::default()).collect();
         let statistics = parameters.iter().filter(|parameter| parameter.kind == ParameterKind::Statistic);
         let mut statistics: Vec<Range<usize>> = statistics.map(|parameter| parameter.range.clone()).collect();

@@ -103,8 +103,11 @@ impl<'a> Placing<'a> {
         let (producer, times) = (value - 1, self.times);
         let own = self.segment[producer];
         let learns = |node: usize| self.plan.nodes[node].learns;
-        let again = |node: usize| {
-            learns(node) && (self.graph.nodes[node].layer.needs().input || self.plan.nodes[node].sharded)
+        let again = |reader: usize| {
+            let node = &self.graph.nodes[reader];
+            let mut inputs = node.inputs.iter().enumerate().filter(|(_, input)| **input == value);
+            let reads = |k: usize| if k == 0 { node.layer.needs().input } else { node.layer.reads_others() };
+            learns(reader) && (inputs.any(|(k, _)| reads(k)) || self.plan.nodes[reader].sharded)
         };
         let readers = &self.readers[value];
         let read_again: Vec<usize> = readers.iter().copied().filter(|reader| again(*reader)).collect();

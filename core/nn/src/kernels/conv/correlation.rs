@@ -394,6 +394,7 @@ impl Correlation {
                     c_line: self.step[0] * line,
                     start: if i == 0 { start } else { Start::Memory },
                     relu: job.relu && i + 1 == chunks.len(),
+                    distant: false,
                 };
                 // SAFETY: the gathered rectangle holds what the rows read at every segment, the panel its steps; the
                 // caller vouches for the output.

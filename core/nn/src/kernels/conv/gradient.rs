@@ -14,8 +14,8 @@ use crate::kernels::{Isa, Kernel};
 use crate::team::Team;
 use std::ops::Range;
 
-/// Numbers of x and dy of a chunk, at most: 4 MiB, so that it stays in the caches of the cores.
-const CHUNK: usize = 1 << 20;
+/// Numbers of x and dy of a chunk, at most: 1 MiB, so that it stays in the second-level caches of the cores.
+const CHUNK: usize = 1 << 18;
 /// Pixels over which a task passes at a time: with a block of x, they stay in the first-level cache.
 const PASS: usize = 192;
 /// Channels of a block where a filter is one pixel.
@@ -400,12 +400,12 @@ impl Kernel for Panels<'_> {
 }
 
 /// Sums of the columns of a panel, pixel by pixel.
-struct ColumnSums {
-    from: *const f32,
-    pixels: usize,
-    width: usize,
-    to: *mut f32,
-    add: bool,
+pub(super) struct ColumnSums {
+    pub(super) from: *const f32,
+    pub(super) pixels: usize,
+    pub(super) width: usize,
+    pub(super) to: *mut f32,
+    pub(super) add: bool,
 }
 
 impl Kernel for ColumnSums {

@@ -153,7 +153,8 @@ impl Pointwise {
     /// Nobody else writes the task's part of the output, or its scratch.
     unsafe fn task(&self, job: &Job<'_>, task: &Task, gathered: *mut f32) {
         let channel = task.group * self.inputs;
-        let (a, a_row) = if self.in_place(job.prologue.is_some()) {
+        let in_place = self.in_place(job.prologue.is_some());
+        let (a, a_row) = if in_place {
             let all = self.from[2];
             let pixels = &job.from[task.pixels.start * all..task.pixels.end * all];
             (pixels.as_ptr().wrapping_add(channel), all)
@@ -188,6 +189,7 @@ impl Pointwise {
                     c_line: 0,
                     start: if first == 0 { start } else { Start::Memory },
                     relu: job.relu && first + RESIDENT_STEPS >= self.inputs,
+                    distant: in_place && panel == task.panels.start,
                 };
                 // SAFETY: every pixel has all inputs and the panel all steps; the caller vouches for the output.
                 unsafe { band.run(task.isa) };

@@ -76,6 +76,8 @@ pub(in crate::kernels) struct RowBand<'a> {
     pub(in crate::kernels) start: Start,
     /// Whether negative results become 0.
     pub(in crate::kernels) relu: bool,
+    /// Whether the rows have to come from memory: those of the next tile are then sent for while one is computed.
+    pub(in crate::kernels) distant: bool,
 }
 
 impl RowBand<'_> {
@@ -110,6 +112,7 @@ impl Kernel for RowBand<'_> {
                             start => start,
                         },
                         relu: self.relu,
+                        distant: self.distant && column == 0,
                     };
                     // SAFETY: `RowBand::run`'s caller vouches for every row and column; the height is at most `tallest`.
                     unsafe { compute::<V>(&tile, height) }
@@ -187,6 +190,7 @@ struct RowTile<'a> {
     columns: usize,
     start: Start,
     relu: bool,
+    distant: bool,
 }
 
 impl RowTile<'_> {
@@ -280,6 +284,19 @@ struct OuterTile<'a> {
     vectors: usize,
 }
 
+/// Has the cache line of `at` brought in, wherever that is.
+#[inline(always)]
+fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which no address makes a fault.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// The same number, of which the compiler no longer knows where it comes from: it would otherwise give every row of a
 /// tile a pointer of its own, more than there are registers.
 #[inline(always)]
@@ -314,18 +331,28 @@ impl Tile for RowTile<'_> {
                 // Three rows share a pointer, so that all rows can be addressed without running out of registers.
                 let mut rows: [*const f32; 5] =
                     std::array::from_fn(|i| first.wrapping_add(hidden(3 * i * self.a_stride)));
-                for _ in 0..self.length {
-                    let panel: [V; W] = std::array::from_fn(|v| V::load(b.add(v * LANES)));
-                    for (three, row) in sums.chunks_mut(3).zip(rows) {
-                        for (i, sums) in three.iter_mut().enumerate() {
-                            let x = V::splat(*row.add(i * self.a_stride));
-                            for (sum, weights) in sums.iter_mut().zip(panel) {
-                                *sum = x.fma(weights, *sum);
-                            }
+                let mut left = self.length;
+                while left > 0 {
+                    let steps = left.min(LANES);
+                    left -= steps;
+                    if self.distant {
+                        for i in 0..H {
+                            prefetch(rows[i / 3].wrapping_add((H + i % 3) * self.a_stride));
                         }
                     }
-                    b = b.add(self.b_stride);
-                    rows = rows.map(|row| row.wrapping_add(1));
+                    for _ in 0..steps {
+                        let panel: [V; W] = std::array::from_fn(|v| V::load(b.add(v * LANES)));
+                        for (three, row) in sums.chunks_mut(3).zip(rows) {
+                            for (i, sums) in three.iter_mut().enumerate() {
+                                let x = V::splat(*row.add(i * self.a_stride));
+                                for (sum, weights) in sums.iter_mut().zip(panel) {
+                                    *sum = x.fma(weights, *sum);
+                                }
+                            }
+                        }
+                        b = b.add(self.b_stride);
+                        rows = rows.map(|row| row.wrapping_add(1));
+                    }
                 }
             }
             if self.relu {

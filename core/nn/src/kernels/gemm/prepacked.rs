@@ -90,6 +90,7 @@ impl Prepacked {
                     c_line: 0,
                     start: if step > 0 || accumulate { Start::Memory } else { Start::Zero },
                     relu: false,
+                    distant: false,
                 };
                 // SAFETY: the slices hold all rows and the packed panel all steps.
                 unsafe { band.run(isa) };

@@ -5,7 +5,7 @@
 //! output channels, a block of input channels) up over the chunk.
 
 use super::super::Target;
-use super::super::gradient::GradientJob;
+use super::super::gradient::{ColumnSums, GradientJob};
 use super::super::size::ConvSize;
 use super::super::tile::{OuterBand, PANEL, panel_width};
 use super::super::weights::panels_len;
@@ -25,6 +25,9 @@ const TILES: Range<usize> = 128..512;
 const BLOCK: usize = 64;
 /// Tiles that a task transforms.
 const TASK_TILES: usize = 8;
+
+/// The point at which a transformed tile of dy is the sum of its pixels: 1, 1.
+const SUMS: usize = SIDE + 1;
 
 /// A planned backward-weights.
 #[derive(Debug)]
@@ -94,7 +97,14 @@ impl WinogradGradient {
         let (x, rest) = scratch.split_at_mut(POINTS * points[0]);
         let (dy, rest) = rest.split_at_mut(POINTS * points[1]);
         let (sums, rest) = rest.split_at_mut(POINTS * points[2]);
-        let areas = Areas { x: Target::new(x), dy: Target::new(dy), sums: Target::new(sums), points };
+        let rest = &mut rest[..self.panels_width()];
+        let areas = Areas {
+            x: Target::new(x),
+            dy: Target::new(dy),
+            sums: Target::new(sums),
+            bias: Target::new(&mut *rest),
+            points,
+        };
         let tiles = self.all_tiles(job.records);
         for first in (0..tiles).step_by(most) {
             let chunk = first..(first + most).min(tiles);
@@ -103,7 +113,9 @@ impl WinogradGradient {
         }
         self.back(team, isa, &mut job, areas);
         if let Some(dbias) = job.dbias {
-            self.bias(isa, job.dy, dbias, job.add, &mut rest[..self.outputs()]);
+            for (dbias, sum) in dbias.iter_mut().zip(&*rest) {
+                *dbias = if job.add { *dbias + *sum } else { *sum };
+            }
         }
     }
 
@@ -182,6 +194,10 @@ impl WinogradGradient {
             };
             // SAFETY: both sides of the chunk are transformed; every part of the sums has one task.
             unsafe { band.run(isa) };
+            if point == SUMS && block == 0 {
+                let to = areas.bias.at(panel);
+                isa.run(ColumnSums { from: band.b, pixels: count, width, to, add: chunk.start > 0 });
+            }
         });
     }
 
@@ -203,14 +219,6 @@ impl WinogradGradient {
             });
         });
     }
-
-    /// The gradient of the bias: sums of dy, pixel by pixel.
-    fn bias(&self, isa: Isa, dy: &[f32], dbias: &mut [f32], add: bool, sums: &mut [f32]) {
-        isa.run(Columns { rows: dy, sums });
-        for (dbias, sum) in dbias.iter_mut().zip(sums) {
-            *dbias = if add { *dbias + *sum } else { *sum };
-        }
-    }
 }
 
 /// Parts of the scratch, and how far apart the points of each are.
@@ -219,6 +227,8 @@ struct Areas<'a> {
     x: Target<'a>,
     dy: Target<'a>,
     sums: Target<'a>,
+    /// Sums of dy, panel by panel.
+    bias: Target<'a>,
     points: [usize; 3],
 }
 
@@ -265,31 +275,6 @@ impl Kernel for Back {
                     }
                 }
             }
-        }
-    }
-}
-
-/// Sums of the columns of a matrix, row by row.
-struct Columns<'a> {
-    rows: &'a [f32],
-    sums: &'a mut [f32],
-}
-
-impl Kernel for Columns<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes>(self) {
-        let width = self.sums.len();
-        for (at, sums) in self.sums.chunks_mut(LANES).enumerate() {
-            let mut sum = V::splat(0.0);
-            for row in self.rows.chunks_exact(width) {
-                let part = &row[at * LANES..][..sums.len()];
-                // SAFETY: the part has as many numbers.
-                sum = sum.add(unsafe { V::load_first(part.as_ptr(), part.len()) });
-            }
-            // SAFETY: as above.
-            unsafe { sum.store_first(sums.as_mut_ptr(), sums.len()) };
         }
     }
 }

@@ -270,6 +270,7 @@ impl Winograd {
                         c_line: 0,
                         start: if first == 0 { Start::Zero } else { Start::Memory },
                         relu: false,
+                        distant: false,
                     };
                     // SAFETY: every tile has all inputs and the panel all steps; the caller vouches for the rest.
                     unsafe { band.run(task.isa) };
