@@ -178,7 +178,7 @@ fn a_slow_rank_is_known_by_those_who_wait_for_it() {
     let all = on_all(4, &MemoryOptions::default(), |mut ring| {
         for _ in 0..5 {
             if ring.rank() == 2 {
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                std::thread::sleep(std::time::Duration::from_millis(100));
             }
             ring.all_reduce_f32(&mut vec![1.0; 600_000], Wire::F32).unwrap();
         }
@@ -189,7 +189,7 @@ fn a_slow_rank_is_known_by_those_who_wait_for_it() {
         let stats: &ringspin_ring::RingStats = &all[rank];
         stats.neighbours.iter().find(|n| n.receives).map(|n| n.late.as_millis()).unwrap()
     };
-    assert!(late(3) >= 60, "{}", late(3));
+    assert!(late(3) >= 300, "{}", late(3));
     assert!(late(0) < late(3) / 2 && late(1) < late(3) / 2, "{} {} {}", late(0), late(1), late(3));
 }
 
