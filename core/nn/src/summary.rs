@@ -1,5 +1,6 @@
 //! What a model is and needs, as text: the table that users of Keras and PyTorch expect.
 
+use crate::fuse::prepare;
 use crate::model::Model;
 use crate::plan::{Plan, Purpose};
 use ringspin_job::format_bytes;
@@ -38,7 +39,8 @@ impl Model {
 
     /// Bytes that prediction needs for micro-batches of `records` records on `threads` threads, parameters included.
     pub fn inference_bytes(&self, records: usize, threads: usize) -> u64 {
-        let plan = Plan::new(self.graph(), self.input(), records.max(1), threads, Purpose::Inference);
+        let graph = prepare(self.graph());
+        let plan = Plan::new(&graph, self.input(), records.max(1), threads, Purpose::Inference);
         4 * (plan.numbers(threads) + self.parameter_count()) as u64
     }
 
