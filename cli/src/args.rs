@@ -144,7 +144,8 @@ pub struct TrainArgs {
     /// The job
     #[command(flatten)]
     pub job: JobArgs,
-    /// Where to run: local[N] (N threads in all, * for all cores) or yarn
+    /// Where to run: yarn, or here: local[N] with N threads in all, * for all cores. They are one worker's unless
+    /// --workers divides them, which is slower for small models and no faster for large ones
     #[arg(long, default_value = "local[*]")]
     pub master: String,
     /// Submit, print the application id, and leave the job to itself (yarn only)

@@ -28,7 +28,7 @@ pub struct Loaded {
     /// What its files say.
     pub manifest: Manifest,
     model: Arc<Model>,
-    params: Vec<f32>,
+    params: Arc<[f32]>,
 }
 
 impl Loaded {
@@ -43,7 +43,7 @@ impl Loaded {
     ) -> Result<Loaded, Misfortune> {
         let manifest = read_manifest(storage, folder).await?;
         let model = Arc::new(build_model(registry, &manifest.job, &manifest.input)?);
-        let params = read_weights(storage, folder, &manifest, &model).await?;
+        let params = read_weights(storage, folder, &manifest, &model).await?.into();
         Ok(Loaded { manifest, model, params })
     }
 
@@ -97,7 +97,7 @@ impl Inference {
         let team = Team::new(threads).map_err(|error| {
             Misfortune::new(FailureKind::Environment, format!("compute threads: {error}"))
         })?;
-        let workspace = Workspace::for_inference(Arc::clone(&loaded.model), team, BATCH);
+        let workspace = Workspace::for_inference(Arc::clone(&loaded.model), team, BATCH, &loaded.params);
         Ok(Inference { loaded, reader, steps, workspace })
     }
 

@@ -24,7 +24,7 @@ use ringspin_data::formats::Targets;
 use ringspin_data::reader::Batch;
 use ringspin_job::{JobSpec, NumericsMode, Problems, UpdatesSpec};
 use ringspin_nn::{
-    BatchView, Due, Model, ParameterKind, Progress, RandomKey, Registry, Schedule, TargetKind, Team,
+    BatchView, Due, Isa, Model, ParameterKind, Progress, RandomKey, Registry, Schedule, TargetKind, Team,
     TrainingPass, UpdateOptions, Updater, Validated, Workspace,
 };
 use ringspin_ring::{Bucket, Reducer};
@@ -89,9 +89,12 @@ impl Stepper {
         let options = UpdateOptions { clip_norm, clip_value, ema_decay };
         let updater = Updater::new(optimizers, model.parameters(), options).map_err(wrong)?;
         let schedule = registry.build_schedule(&job.schedule).map_err(wrong)?;
+        let isa =
+            Isa::at_most(&job.numerics.isa).expect("the job's key has the names that instructions have");
         let team = Team::new(job.workers.container.vcores).map_err(|error| {
             Misfortune::new(FailureKind::Environment, format!("compute threads: {error}"))
         })?;
+        let team = team.with_isa(isa);
         let parameters: Vec<Range<usize>> =
             model.parameters().iter().map(|parameter| parameter.range.clone()).collect();
         let bucket_values = usize::try_from(job.network.bucket_bytes / 4).unwrap_or(usize::MAX);

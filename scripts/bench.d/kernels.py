@@ -13,10 +13,11 @@ def measure(bench):
     """Best of rounds in which the sides take turns."""
     rounds, milliseconds = (1, 60) if bench.quick else (3, 250)
     passes = bench.example("ringspin-nn", "conv_passes")
+    only = ["--only", bench.only] if bench.only else []
     window = ["--milliseconds", milliseconds]
     ours, theirs = {}, {}
     for _ in range(rounds):
-        cases = documents([passes, "--threads", THREADS, *window])
+        cases = documents([passes, "--threads", THREADS, *window, *only])
         keep_best(ours, cases)
         keep_best(theirs, bench.peer("torch_conv.py", "--cases", json.dumps(cases), *window))
     for key, case in ours.items():

@@ -9,13 +9,12 @@ SHARE = 0.5
 
 def measure(bench):
     """A few steps of every model on both sides."""
-    for model in MODELS:
+    for model in (model for model in MODELS if bench.wants(model.title)):
         try:
             mine = ours(bench, model, 1)["peakMemoryBytes"] / (1 << 20)
             theirs = min(document["peak_mib"] for document in torch(bench, model, 1))
         except CannotMeasure as error:
-            yield unmeasured(model.name, error)
+            yield unmeasured(model.title, error)
             continue
-        what = f"{model.name}, batch {model.batch}"
         note = f"{theirs:.0f} MiB, the better of PyTorch's layouts, itself included"
-        yield at_most(Row(what, "MiB", mine, SHARE * theirs, f"{SHARE:g} of PyTorch's peak", note=note))
+        yield at_most(Row(model.title, "MiB", mine, SHARE * theirs, f"{SHARE:g} of PyTorch's peak", note=note))

@@ -1,14 +1,18 @@
 """Inference of ResNet-50 and MobileNet-v2 by ONNX Runtime and by PyTorch: one JSON document a measurement.
 
 usage: onnx_infer.py [--models resnet50,mobilenet_v2] [--batches 1,32] [--threads 2] [--seconds 5] [--keep FOLDER]
+                     [--weights FILE --images FILE --answers FILE]
 
-Random weights and images of 3 x 224 x 224. ONNX Runtime gets the model as PyTorch exports it, with all its graph
-optimizations; PyTorch runs in inference mode, in both layouts of memory. `difference` is the largest one between both
-sides' logits, relative to the largest logit. --keep FOLDER leaves the .onnx files there.
+Images of 3 x 224 x 224. ONNX Runtime gets the model as PyTorch exports it, with all its graph optimizations; PyTorch
+runs in inference mode, in both layouts of memory. Weights are random, and `difference` is the largest one between the
+logits of both, relative to the largest logit. With --weights (safetensors) they are Ringspin's, --images has records of
+a byte and 224 x 224 x 3 floats, --answers what `ringspin predict` said of them, and `difference` is that of ONNX
+Runtime's logits from these. --keep FOLDER leaves the .onnx files there.
 """
 
 import argparse
 import contextlib
+import csv
 import json
 import logging
 import pathlib
@@ -17,6 +21,7 @@ import tempfile
 import time
 import warnings
 
+import numpy as np
 import onnxruntime
 import torch
 from torch_models import MODELS
@@ -24,6 +29,33 @@ from torch_models import MODELS
 WARM_UP, LEAST = 2, 5
 SIDE = 224
 LAYOUTS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
+
+
+def trained_model(name, path):
+    """With weights of a safetensors file."""
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    entries = json.loads(data[8:start])
+    entries.pop("__metadata__", None)
+    weights = {}
+    for key, entry in entries.items():
+        begin, end = (start + offset for offset in entry["data_offsets"])
+        weights[key] = torch.from_numpy(np.frombuffer(data[begin:end], np.float32).copy()).reshape(entry["shape"])
+    model = MODELS[name]().eval()
+    missing, surplus = model.load_state_dict(weights, strict=False)
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing or surplus:
+        raise SystemExit(f"onnx_infer.py: {path} is not {name}: {missing} are missing, {surplus} too many")
+    return model
+
+
+def difference_from(answers, images, runtime):
+    """Of ONNX Runtime's logits from those in a file of `ringspin predict`."""
+    records = np.fromfile(images, [("label", "u1"), ("pixels", "<f4", (SIDE, SIDE, 3))])
+    theirs = runtime.run(None, {"x": np.ascontiguousarray(records["pixels"].transpose(0, 3, 1, 2))})[0]
+    with open(answers, encoding="ascii", newline="") as file:
+        rows = [[float(row[f"output_{i}"]) for i in range(theirs.shape[1])] for row in csv.DictReader(file)]
+    return float(np.abs(np.array(rows) - theirs).max() / np.abs(theirs).max())
 
 
 def random_model(name):
@@ -79,15 +111,17 @@ def report(times, batch, **what):
 
 
 def measure(name, batches, given, folder):
-    model, path = random_model(name), folder / f"{name}.onnx"
+    model = trained_model(name, given.weights) if given.weights else random_model(name)
+    path = folder / f"{name}.onnx"
     export(model, path)
     runtime = session(path, given.threads)
+    from_ours = difference_from(given.answers, given.images, runtime) if given.answers else None
     for batch in batches:
         images = torch.randn(batch, 3, SIDE, SIDE)
         with torch.inference_mode():
             theirs = runtime.run(None, {"x": images.numpy()})[0]
             logits = model(images)
-            difference = ((logits - torch.from_numpy(theirs)).abs().max() / logits.abs().max()).item()
+            difference = from_ours or ((logits - torch.from_numpy(theirs)).abs().max() / logits.abs().max()).item()
             what = {"model": name, "threads": given.threads, "difference": difference}
             feed = {"x": images.numpy()}
             times = timed(lambda feed=feed: runtime.run(None, feed), given.seconds)
@@ -107,6 +141,8 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--keep", type=pathlib.Path)
+    for name in ("--weights", "--images", "--answers"):
+        parser.add_argument(name, type=pathlib.Path)
     given = parser.parse_args()
     for name in given.models:
         if name not in MODELS:

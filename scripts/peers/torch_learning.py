@@ -214,6 +214,8 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, default=HERE.parents[1] / "data")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    # Numbers too small for the CPU's fast path would cost a recurrent network most of its time.
+    torch.set_flush_denormal(True)
     for name in given.names:
         settings = table[name] | ({"epochs": given.epochs} if given.epochs else {})
         read, *_ = DATA[settings["data"]]

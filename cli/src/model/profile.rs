@@ -61,8 +61,8 @@ pub fn run(args: &ProfileArgs, registry: &Registry) -> Result<Exit, CommandError
     let Asked { name, job, model, batch, threads } = asked(&args.model, registry)?;
     let model = Arc::new(model);
     let isa = isa(args.isa.as_deref())?;
-    let peak = peak_flops(&mut team(threads)?, isa);
     let machine = Machine { batch, threads, isa };
+    let peak = peak_flops(&mut machine.team()?);
     let measured = if args.inference {
         infer(&model, machine, args.seconds)?
     } else {
@@ -81,21 +81,19 @@ struct Machine {
     isa: Isa,
 }
 
-/// The instructions that were asked for.
-fn isa(name: Option<&str>) -> Result<Isa, CommandError> {
-    let Some(name) = name else { return Ok(Isa::best()) };
-    let plain = |isa: &Isa| isa.to_string().to_lowercase().replace('-', "");
-    let available = Isa::available();
-    available.iter().copied().find(|isa| plain(isa) == name.to_lowercase().replace('-', "")).ok_or_else(
-        || {
-            let known: Vec<String> = available.iter().map(plain).collect();
-            CommandError::usage(format!("--isa {name}: this CPU has {}", known.join(", ")))
-        },
-    )
+impl Machine {
+    fn team(self) -> Result<Team, CommandError> {
+        let team = Team::new(self.threads);
+        let team = team.map_err(|error| CommandError::internal(format!("compute threads: {error}")))?;
+        Ok(team.with_isa(self.isa))
+    }
 }
 
-fn team(threads: usize) -> Result<Team, CommandError> {
-    Team::new(threads).map_err(|error| CommandError::internal(format!("compute threads: {error}")))
+/// The instructions that were asked for, or the best of this CPU that are not wider.
+fn isa(name: Option<&str>) -> Result<Isa, CommandError> {
+    let Some(name) = name else { return Ok(Isa::best()) };
+    let known = || CommandError::usage(format!("--isa {name}: expected {}", Isa::NAMES.join(", ")));
+    Isa::at_most(name).ok_or_else(known)
 }
 
 /// A batch of made-up records.
@@ -167,7 +165,7 @@ fn train(
     registry: &Registry,
     job: &JobSpec,
     model: &Arc<Model>,
-    Machine { batch, threads, isa }: Machine,
+    machine: Machine,
     seconds: f64,
 ) -> Result<Measured, CommandError> {
     let wrong = |problems: ringspin_job::Problems| CommandError::usage(problems.to_string());
@@ -175,14 +173,15 @@ fn train(
     let mut updater =
         Updater::new(optimizers, model.parameters(), UpdateOptions::default()).map_err(wrong)?;
     let watch = Arc::new(Mutex::new(Watch::default()));
-    let workspace = Workspace::new(Arc::clone(model), team(threads)?, batch).with_isa(isa);
+    let workspace = Workspace::new(Arc::clone(model), machine.team()?, machine.batch);
     let mut workspace = watched(workspace, &watch);
     let mut params = model.initialize(job.seed);
     let mut grads = ringspin_nn::zeros(params.len());
-    let data = MadeUp::new(model, batch);
+    let data = MadeUp::new(model, machine.batch);
+    let scale = 1.0 / machine.batch as f32;
     Ok(measure(seconds, &watch, |step| {
         let key = RandomKey { seed: job.seed, step, lane: 0 };
-        let training = TrainingPass { params: &params, scale: 1.0 / batch as f32, key, accumulate: false };
+        let training = TrainingPass { params: &params, scale, key, accumulate: false };
         workspace.forward_backward(&data.view(), &training, &mut grads, &mut |_, _| ());
         watch.lock().unwrap_or_else(PoisonError::into_inner).turn(None);
         let begun = Instant::now();
@@ -191,15 +190,12 @@ fn train(
     }))
 }
 
-fn infer(
-    model: &Arc<Model>,
-    Machine { batch, threads, isa }: Machine,
-    seconds: f64,
-) -> Result<Measured, CommandError> {
+fn infer(model: &Arc<Model>, machine: Machine, seconds: f64) -> Result<Measured, CommandError> {
+    let batch = machine.batch;
     let watch = Arc::new(Mutex::new(Watch::default()));
-    let workspace = Workspace::for_inference(Arc::clone(model), team(threads)?, batch).with_isa(isa);
+    let params: Arc<[f32]> = model.initialize(1).into();
+    let workspace = Workspace::for_inference(Arc::clone(model), machine.team()?, batch, &params);
     let mut workspace = watched(workspace, &watch);
-    let params = model.initialize(1);
     let inputs = model.made_up_inputs(batch);
     let data = BatchView { inputs: &inputs, targets: Targets::None, count: batch };
     let mut outputs = vec![0.0; batch * model.output().elements()];

@@ -381,6 +381,12 @@ pub const KEYS: &[Key] = &[
         "Convolutions of 3 x 3 with stride 1 by Winograd's F(4x4, 3x3): less than half the time, a few times the rounding.",
     ),
     key(
+        "numerics.isa",
+        Kind::Choice(&["avx512", "avx2", "portable"]),
+        Some("\"avx512\""),
+        "The widest instructions that kernels may use; a CPU without them uses the widest it has. The bits are the same.",
+    ),
+    key(
         "network.wire",
         Kind::Choice(&["f32", "bf16"]),
         Some("\"f32\""),

@@ -217,7 +217,7 @@ pub struct YarnSpec {
 }
 
 /// How numbers are summed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumericsSpec {
     /// What is promised about the bits.
     pub mode: NumericsMode,
@@ -225,6 +225,8 @@ pub struct NumericsSpec {
     pub fraction_bits: u32,
     /// Whether convolutions may use Winograd's algorithm.
     pub winograd: bool,
+    /// The widest instructions that kernels may use: `avx512`, `avx2` or `portable`.
+    pub isa: String,
 }
 
 /// What is promised about the bits of a trained model.

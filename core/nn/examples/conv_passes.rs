@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 /// A name, what is computed, and images.
 type Layer = (&'static str, ConvSize, usize);
 
-/// Convolutions of ResNet-50 (R), VGG-16 (V), Inception-v1 (I), LeNet-5 (L), and depthwise ones of MobileNet (M).
+/// Convolutions of ResNet-50 (R), VGG-16 (V), Inception-v1 (I), LeNet-5 (L: models take another kernel for so few filters,
+/// on planar images), and depthwise ones of MobileNet (M).
 fn layers() -> Vec<Layer> {
     let conv =
         |name, side: usize, [inputs, outputs]: [usize; 2], [kernel, stride, padding]: [usize; 3], images| {
@@ -200,7 +201,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let flops = size.flops() as f64 * *images as f64;
         let threads = options.threads;
         time_layer(layer, (&mut team, isa), &options, &mut |team, pass, seconds| {
-            let peak = peak_flops(team, isa);
+            let peak = peak_flops(team);
             let ([h, w, c], [kernel, _], [stride, _]) = (size.input, size.kernel, size.stride);
             println!(
                 "{{\"name\": \"{name}\", \"pass\": \"{pass}\", \"isa\": \"{isa}\", \"threads\": {threads}, \"images\": {images}, \
@@ -226,7 +227,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                  \"columns\": {columns}, \"inner\": {inner}, \"milliseconds\": {:.4}, \"gflops\": {:.1}, \"peak_gflops\": {:.1}}}",
                 seconds * 1e3,
                 (2 * rows * columns * inner) as f64 / seconds * 1e-9,
-                peak_flops(&mut one, isa) * 1e-9
+                peak_flops(&mut one) * 1e-9
             );
         }
     }

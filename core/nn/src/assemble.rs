@@ -175,7 +175,7 @@ impl Assembly {
         self.read.push(false);
         let index = self.described.len() as u32 - 1;
         let path = format!("{} ({})", component.path, component.name);
-        self.graph.nodes.push(Node { layer, path, index, inputs: common.inputs, params });
+        self.graph.nodes.push(Node { layer: layer.into(), path, index, inputs: common.inputs, params });
         let value = self.graph.nodes.len();
         self.names.insert(common.name, value);
         if let Some(weight) = common.loss_weight {
@@ -191,7 +191,7 @@ impl Assembly {
         let shape = Shape::flat(1).expect("one number");
         let layer = crate::layers::flatten::nothing(shape);
         let path = format!("{} ({})", component.path, component.name);
-        let node = Node { layer, path, index: 0, inputs: vec![0], params: 0..0 };
+        let node = Node { layer: layer.into(), path, index: 0, inputs: vec![0], params: 0..0 };
         self.graph.nodes.push(node);
         self.shapes.push(None);
         self.copies.push(None);

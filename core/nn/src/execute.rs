@@ -6,7 +6,7 @@
 
 use crate::arena::Shared;
 use crate::batch::{BatchMetrics, BatchView, Targets};
-use crate::graph::{MAX_INPUTS, Node};
+use crate::graph::{Graph, MAX_INPUTS, Node};
 use crate::kernels::Isa;
 use crate::kernels::elementwise::add_row;
 use crate::layer::{Backward, Context, Forward, WeightsShard};
@@ -52,6 +52,8 @@ pub(crate) struct SharedMemory<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Pass<'a> {
     pub(crate) model: &'a Model,
+    /// The model's layers, as they are for training or for prediction.
+    pub(crate) graph: &'a Graph,
     pub(crate) plan: &'a Plan,
     pub(crate) isa: Isa,
     pub(crate) batch: &'a BatchView<'a>,
@@ -61,6 +63,21 @@ pub(crate) struct Pass<'a> {
     pub(crate) scale: f32,
     pub(crate) memory: SharedMemory<'a>,
     pub(crate) observer: Option<&'a Observer>,
+}
+
+/// Rearranges the parameters of the layers that want it in every pass.
+pub(crate) fn pack((graph, plan): (&Graph, &Plan), team: &mut Team, params: &[f32], packed: Shared<'_>) {
+    if plan.packed == 0 {
+        return;
+    }
+    team.tasks(graph.nodes.len(), &|i, _| {
+        let node = &graph.nodes[i];
+        if !plan.nodes[i].packed.is_empty() {
+            // SAFETY: every node has its own part.
+            let packed = unsafe { packed.write(plan.nodes[i].packed.clone()) };
+            node.layer.pack(&params[node.params.clone()], packed);
+        }
+    });
 }
 
 /// Adds up what the tasks measured, in their order.
@@ -99,7 +116,6 @@ impl<'a> Pass<'a> {
         grads: &mut [f32],
         ready: &mut dyn FnMut(Range<usize>, &[f32]),
     ) -> BatchMetrics {
-        self.pack(team);
         let (turn, before) = self.plan.segments.split_last().expect("a model has layers");
         for segment in before {
             self.forward_segment(team, segment);
@@ -125,13 +141,12 @@ impl<'a> Pass<'a> {
 
     /// Forward and, with targets, loss.
     pub(crate) fn evaluate(&self, team: &mut Team, outputs: Option<&mut [f32]>) -> BatchMetrics {
-        self.pack(team);
         let (turn, before) = self.plan.segments.split_last().expect("a model has layers");
         for segment in before {
             self.forward_segment(team, segment);
         }
         let (deal, outputs) = (turn.deal(self.batch.count), outputs.map(Shared::new));
-        let value = self.model.outputs()[0].value;
+        let value = self.graph.outputs[0];
         team.tasks(deal.blocks, &|block, thread| {
             let records = deal.block(block);
             self.forward_block(turn, &records, thread);
@@ -150,7 +165,7 @@ impl<'a> Pass<'a> {
     }
 
     fn nodes(&self) -> &'a [Node] {
-        &self.model.graph().nodes
+        &self.graph.nodes
     }
 
     fn observe(&self, node: usize, phase: Phase, thread: usize) {
@@ -162,21 +177,6 @@ impl<'a> Pass<'a> {
     /// Whether the pass has to do with a node: what only training looks at is left out of evaluation.
     fn runs(&self, node: usize) -> bool {
         self.training || self.plan.nodes[node].needed
-    }
-
-    /// Rearranges the parameters of the layers that want it.
-    fn pack(&self, team: &mut Team) {
-        if self.plan.packed == 0 {
-            return;
-        }
-        team.tasks(self.nodes().len(), &|i, _| {
-            let node = &self.nodes()[i];
-            if !self.plan.nodes[i].packed.is_empty() {
-                // SAFETY: every node has its own part.
-                let packed = unsafe { self.memory.packed.write(self.plan.nodes[i].packed.clone()) };
-                node.layer.pack(&self.params[node.params.clone()], packed);
-            }
-        });
     }
 
     fn forward_segment(&self, team: &mut Team, segment: &Segment) {
@@ -314,7 +314,8 @@ impl<'a> Pass<'a> {
         // SAFETY: no task runs; the layer has the memory to itself.
         unsafe {
             let scratch = self.memory.scratch.write(0..len);
-            self.forward_node(node, &(0..self.batch.count), 0, (&[], scratch), &mut |pass| {
+            let packed = self.packed(node);
+            self.forward_node(node, &(0..self.batch.count), 0, (packed, scratch), &mut |pass| {
                 wide.forward(team, pass);
             });
         }
@@ -360,7 +361,7 @@ impl<'a> Pass<'a> {
         self.observe(self.nodes().len() - 1, Phase::Loss, thread);
         let mut total = BatchMetrics::default();
         for (number, output) in self.model.outputs().iter().enumerate() {
-            let metrics = self.measure_output(output, records, thread);
+            let metrics = self.measure_output((self.graph.outputs[number], output), records, thread);
             if number == 0 {
                 total = metrics;
             } else if self.training {
@@ -373,8 +374,12 @@ impl<'a> Pass<'a> {
         total
     }
 
-    fn measure_output(&self, output: &Output, records: &Range<usize>, thread: usize) -> BatchMetrics {
-        let value = output.value;
+    fn measure_output(
+        &self,
+        (value, output): (usize, &Output),
+        records: &Range<usize>,
+        thread: usize,
+    ) -> BatchMetrics {
         let per_record = self.model.targets().per_record();
         let own = records.start * per_record..records.end * per_record;
         let targets = match self.batch.targets {

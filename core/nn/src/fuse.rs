@@ -12,22 +12,75 @@ use crate::layers::normed_conv::NormedConv;
 use crate::shape::{Layout, Shape};
 use std::any::Any;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Rewrites a graph.
 pub(crate) fn fuse(mut graph: Graph) -> Graph {
     while pool_first(&mut graph) {}
-    norm_into_conv(activate(add_to_norm(graph)))
+    activate(add_to_norm(graph))
+}
+
+/// The graph for prediction with parameters that do not change: convolutions are packed once, and take in the batch norms
+/// behind them. All other layers are shared with `graph`.
+pub(crate) fn prepare(graph: &Graph) -> Graph {
+    let mut gone = vec![None; graph.nodes.len()];
+    let mut nodes = graph.nodes.clone();
+    for (i, node) in graph.nodes.iter().enumerate() {
+        if let Some(prepared) = known::<Conv2d>(node).and_then(Conv2d::prepared) {
+            nodes[i].layer = Arc::new(prepared);
+        }
+        let Some(norm) = known::<BatchNorm>(node).filter(|norm| norm.tracks()) else { continue };
+        let x = node.inputs[0];
+        let Some(before) = x.checked_sub(1).filter(|_| graph.only_reader(x) == Some(i)) else { continue };
+        let conv = &graph.nodes[before];
+        let plain = known::<Conv2d>(conv).filter(|conv| !conv.needs().output).and_then(Conv2d::prepared);
+        // Together they have one range of parameters.
+        let Some(prepared) = plain.filter(|_| conv.params.end == node.params.start) else { continue };
+        // It runs where the norm stood, once what is added is there.
+        nodes[i].layer = Arc::new(prepared.with_norm(norm));
+        nodes[i].index = conv.index;
+        nodes[i].path = format!("{} + {}", conv.path, node.path);
+        nodes[i].inputs[0] = conv.inputs[0];
+        nodes[i].params = conv.params.start..node.params.end;
+        gone[before] = Some(conv.inputs[0]);
+    }
+    Graph { nodes, outputs: graph.outputs.clone() }.without(&gone)
+}
+
+/// The graph for training: batch norms that a convolution alone reads are computed by it, as it reads what they read.
+/// All other layers are shared with `graph`.
+pub(crate) fn norms_in_convolutions(graph: &Graph) -> Graph {
+    let mut gone = vec![None; graph.nodes.len()];
+    let mut nodes = graph.nodes.clone();
+    for (i, conv) in graph.nodes.iter().enumerate() {
+        let Some(before) = conv.inputs[0].checked_sub(1).filter(|before| norms(graph, *before, i)) else {
+            continue;
+        };
+        let norm = &graph.nodes[before];
+        let known = known::<BatchNorm>(norm).expect("its type was just checked");
+        nodes[i].layer = Arc::new(NormedConv::new(known.clone(), Arc::clone(&conv.layer)));
+        nodes[i].path = format!("{} + {}", norm.path, conv.path);
+        nodes[i].inputs[0] = norm.inputs[0];
+        nodes[i].params = norm.params.start..conv.params.end;
+        gone[before] = Some(norm.inputs[0]);
+    }
+    Graph { nodes, outputs: graph.outputs.clone() }.without(&gone)
 }
 
 /// Takes the layer of a node that gets another, or goes.
-fn take(node: &mut Node) -> Box<dyn Layer> {
-    let nothing = crate::layers::flatten::nothing(node.layer.output().clone());
+fn take(node: &mut Node) -> Arc<dyn Layer> {
+    let nothing = crate::layers::flatten::nothing(node.layer.output().clone()).into();
     std::mem::replace(&mut node.layer, nothing)
 }
 
 fn is<T: Layer>(node: &Node) -> bool {
+    known::<T>(node).is_some()
+}
+
+/// The layer of a node, where it is of this kind.
+fn known<T: Layer>(node: &Node) -> Option<&T> {
     let layer: &dyn Any = &*node.layer;
-    layer.is::<T>()
+    layer.downcast_ref()
 }
 
 /// Activations never fall, so that the largest number of a window is the same before and after: the pool goes
@@ -43,15 +96,14 @@ fn pool_first(graph: &mut Graph) -> bool {
     let (first, second) = (activation, pool);
     graph.nodes[first].inputs = std::mem::replace(&mut graph.nodes[second].inputs, vec![first + 1]);
     let shape = graph.nodes[first].layer.output().clone();
-    let layer: &mut dyn Any = &mut *graph.nodes[second].layer;
+    let layer: &mut dyn Any = graph.nodes[second].layer_mut();
     layer.downcast_mut::<Activation>().expect("only activations rise").shape = shape;
     true
 }
 
 /// Whether a node is a function of each number that never falls.
 fn rises(node: &Node) -> bool {
-    let layer: &dyn Any = &*node.layer;
-    layer.downcast_ref::<Activation>().is_some_and(|activation| activation.function.rises())
+    known::<Activation>(node).is_some_and(|activation| activation.function.rises())
 }
 
 /// The sum of a batch norm's output and another value is computed by the batch norm.
@@ -84,7 +136,7 @@ fn add_to_norm(mut graph: Graph) -> Graph {
 
 /// Whether the layer computes the activation itself from now on.
 fn absorbs(node: &mut Node, activation: &Activation) -> bool {
-    let layer: &mut dyn Any = &mut *node.layer;
+    let layer: &mut dyn Any = node.layer_mut();
     if let Some(norm) = layer.downcast_mut::<BatchNorm>() {
         return norm.absorb(activation);
     }
@@ -92,7 +144,7 @@ fn absorbs(node: &mut Node, activation: &Activation) -> bool {
 }
 
 fn norm(node: &mut Node) -> Option<&mut BatchNorm> {
-    let layer: &mut dyn Any = &mut *node.layer;
+    let layer: &mut dyn Any = node.layer_mut();
     layer.downcast_mut()
 }
 
@@ -100,26 +152,20 @@ fn norm(node: &mut Node) -> Option<&mut BatchNorm> {
 fn activate(mut graph: Graph) -> Graph {
     let mut gone = vec![None; graph.nodes.len()];
     for i in 0..graph.nodes.len() {
-        let Some(value) =
-            graph.nodes[i].inputs.first().copied().filter(|_| is::<Activation>(&graph.nodes[i]))
-        else {
-            continue;
-        };
+        let Some(activation) = known::<Activation>(&graph.nodes[i]).cloned() else { continue };
+        let value = graph.nodes[i].inputs[0];
         let before = value.checked_sub(1).filter(|_| graph.only_reader(value) == Some(i));
         let Some(before) = before.filter(|before| gone[*before].is_none()) else { continue };
-        let activation: Box<dyn Any> = take(&mut graph.nodes[i]);
-        let activation = *activation.downcast::<Activation>().expect("its type was just checked");
         let node = &mut graph.nodes[before];
         let absorbed = absorbs(node, &activation);
         // What lies between the two is overwritten: neither may read it again.
         let read = node.layer.needs().output || activation.needs().input;
         if !absorbed && (read || node.layer.wide().is_some()) {
-            graph.nodes[i].layer = Box::new(activation);
             continue;
         }
         if !absorbed {
             let inner = take(node);
-            node.layer = Box::new(Activated { inner, activation });
+            node.layer = Arc::new(Activated { inner, activation });
         }
         graph.nodes[before].path = format!("{} + {}", graph.nodes[before].path, graph.nodes[i].path);
         gone[i] = Some(value);
@@ -127,35 +173,10 @@ fn activate(mut graph: Graph) -> Graph {
     graph.without(&gone)
 }
 
-/// Batch norms that a convolution alone reads are computed by it, as it reads what they read.
-fn norm_into_conv(mut graph: Graph) -> Graph {
-    let mut gone = vec![None; graph.nodes.len()];
-    for i in 0..graph.nodes.len() {
-        let Some(before) = graph.nodes[i].inputs[0].checked_sub(1) else { continue };
-        if !norms(&graph, before, i) {
-            continue;
-        }
-        let norm: Box<dyn Any> = take(&mut graph.nodes[before]);
-        let conv: Box<dyn Any> = take(&mut graph.nodes[i]);
-        let (norm, conv) = (norm.downcast::<BatchNorm>(), conv.downcast::<Conv2d>());
-        let (norm, conv) = norm.ok().zip(conv.ok()).expect("their types were just checked");
-        let Node { path, inputs, params, .. } = &graph.nodes[before];
-        let (path, x, start) = (format!("{path} + {}", graph.nodes[i].path), inputs[0], params.start);
-        let end = graph.nodes[i].params.end;
-        let (layer, index) = (Box::new(NormedConv::new(*norm, *conv)), graph.nodes[i].index);
-        graph.nodes[i] = Node { layer, path, index, inputs: vec![x], params: start..end };
-        gone[before] = Some(x);
-    }
-    graph.without(&gone)
-}
-
 /// Whether node `before` is a batch norm that node `conv`, a convolution, can compute.
 fn norms(graph: &Graph, before: usize, conv: usize) -> bool {
     let (norm_node, conv_node) = (&graph.nodes[before], &graph.nodes[conv]);
-    let (norm, convolution): (&dyn Any, &dyn Any) = (&*norm_node.layer, &*conv_node.layer);
-    let (Some(norm), Some(convolution)) =
-        (norm.downcast_ref::<BatchNorm>(), convolution.downcast_ref::<Conv2d>())
-    else {
+    let Some((norm, convolution)) = known::<BatchNorm>(norm_node).zip(known::<Conv2d>(conv_node)) else {
         return false;
     };
     // What it reads must have a gradient, in which the gradient between the two is computed; the parameters of both are
@@ -175,7 +196,7 @@ fn norms(graph: &Graph, before: usize, conv: usize) -> bool {
 /// that does not read its output again, and an activation whose derivative is written in terms of its own: what lies
 /// between the two is overwritten.
 struct Activated {
-    inner: Box<dyn Layer>,
+    inner: Arc<dyn Layer>,
     activation: Activation,
 }
 
@@ -197,7 +218,7 @@ impl Layer for Activated {
     }
 
     fn arrange(&mut self, input: Layout) -> Layout {
-        self.inner.arrange(input)
+        Arc::get_mut(&mut self.inner).expect("nobody else has the layer").arrange(input)
     }
 
     fn needs(&self) -> Needs {
@@ -277,7 +298,7 @@ mod tests {
             let layer = registry.build_layer(&component, &[shape], &mut problems).unwrap().unwrap();
             shape = layer.output().clone();
             let (path, inputs) = ((*name).into(), vec![index]);
-            graph.nodes.push(Node { layer, path, index: index as u32, inputs, params: 0..0 });
+            graph.nodes.push(Node { layer: layer.into(), path, index: index as u32, inputs, params: 0..0 });
         }
         assert!(problems.is_empty(), "{problems}");
         let graph = fuse(graph);

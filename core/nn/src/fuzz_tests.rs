@@ -95,7 +95,7 @@ fn run(model: Model) {
     let targets = if values.is_empty() { Targets::Classes(&classes) } else { Targets::Values(&values) };
     let inputs = model.made_up_inputs(count);
     let batch = BatchView { inputs: &inputs, targets, count };
-    let params = model.initialize(1);
+    let params: Arc<[f32]> = model.initialize(1).into();
     let mut grads = vec![0.0; params.len()];
     let training = TrainingPass { params: &params, scale: 0.5, key: RandomKey::default(), accumulate: false };
     let mut workspace = Workspace::new(Arc::clone(&model), Team::new(2).unwrap(), count);
@@ -103,11 +103,8 @@ fn run(model: Model) {
     workspace.forward_backward(&batch, &training, &mut grads, &mut |range, _| ready += range.len());
     assert_eq!(ready, params.len(), "every gradient is ready once");
     let mut outputs = vec![0.0; count * model.output().elements()];
-    Workspace::for_inference(model, Team::new(1).unwrap(), count).forward(
-        &batch,
-        &params,
-        Some(&mut outputs),
-    );
+    let mut workspace = Workspace::for_inference(model, Team::new(1).unwrap(), count, &params);
+    workspace.forward(&batch, &params, Some(&mut outputs));
 }
 
 proptest! {

@@ -6,18 +6,19 @@
 use crate::kernels::conv::Choice;
 use crate::layer::Layer;
 use crate::layers::conv2d::Conv2d;
-use crate::layers::normed_conv::NormedConv;
 use crate::layers::relayout::Relayout;
 use crate::shape::{Layout, Shape};
 use std::any::Any;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Most values that a layer can join.
 pub(crate) const MAX_INPUTS: usize = 32;
 
 /// A layer as it runs: one of the user's, several fused, or one that the engine put in.
+#[derive(Clone)]
 pub(crate) struct Node {
-    pub(crate) layer: Box<dyn Layer>,
+    pub(crate) layer: Arc<dyn Layer>,
     /// For messages.
     pub(crate) path: String,
     /// Place in the user's list: a coordinate of random numbers, and the row of a profile.
@@ -26,6 +27,16 @@ pub(crate) struct Node {
     pub(crate) inputs: Vec<usize>,
     /// Its parameters in the flat buffers. Nodes that share weights have the same range.
     pub(crate) params: Range<usize>,
+}
+
+impl Node {
+    /// The layer, to be changed.
+    ///
+    /// # Panics
+    /// When another graph has it too, as only graphs of models that are built do.
+    pub(crate) fn layer_mut(&mut self) -> &mut dyn Layer {
+        Arc::get_mut(&mut self.layer).expect("layers are shared once the model is built")
+    }
 }
 
 /// Nodes, and the values that leave the model.
@@ -48,11 +59,9 @@ impl Graph {
     /// Lets convolutions use Winograd's algorithm or not.
     pub(crate) fn choose_winograd(&mut self, winograd: bool) {
         for node in &mut self.nodes {
-            let layer: &mut dyn Any = &mut *node.layer;
+            let layer: &mut dyn Any = node.layer_mut();
             if let Some(conv) = layer.downcast_mut::<Conv2d>() {
                 conv.choose(Choice { winograd });
-            } else if let Some(both) = layer.downcast_mut::<NormedConv>() {
-                both.choose(Choice { winograd });
             }
         }
     }
@@ -88,7 +97,7 @@ impl Graph {
             let same = given.iter().all(|layout| *layout == given[0]);
             let wanted = node.layer.wants(if same { given[0] } else { Layout::ChannelsLast });
             node.inputs.iter_mut().for_each(|input| *input = arranger.converted(*input, wanted));
-            let layout = node.layer.arrange(wanted);
+            let layout = node.layer_mut().arrange(wanted);
             let shape = node.layer.output().clone();
             arranger.nodes.push(node);
             arranger.values.push(Arranged { value: arranger.nodes.len(), layout, shape });
@@ -150,7 +159,7 @@ impl Arranger {
         let path = format!("{layout:?} to {to:?}");
         // As if it belonged to the layer that wrote the value.
         let index = now.checked_sub(1).map_or(0, |i| self.nodes[i].index);
-        self.nodes.push(Node { layer: Box::new(relayout), path, index, inputs: vec![now], params: 0..0 });
+        self.nodes.push(Node { layer: Arc::new(relayout), path, index, inputs: vec![now], params: 0..0 });
         self.converted.push((value, self.nodes.len()));
         self.nodes.len()
     }

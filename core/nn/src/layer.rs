@@ -305,7 +305,12 @@ pub trait Wide: Sync {
     /// Scratch numbers for `records` records on `threads` threads.
     fn scratch(&self, records: usize, threads: usize) -> usize;
 
-    /// As [`Layer::forward`], with nothing packed.
+    /// Derives the [`Layer::packed`] numbers of a layer that is only for prediction from its parameters, once.
+    fn prepare(&self, team: &mut Team, params: &[f32], packed: &mut [f32]) {
+        let _ = (team, params, packed);
+    }
+
+    /// As [`Layer::forward`]; nothing is packed but what [`Wide::prepare`] wrote.
     fn forward(&self, team: &mut Team, pass: Forward<'_>);
 
     /// As [`Layer::backward`], with nothing packed and `dparams` always there when the layer has parameters; see

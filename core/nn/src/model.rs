@@ -52,8 +52,6 @@ pub struct Described {
 
 /// An output, and what it is measured by.
 pub(crate) struct Output {
-    /// The value of the graph.
-    pub(crate) value: usize,
     /// What the loss is multiplied by.
     pub(crate) weight: f32,
     pub(crate) loss: Box<dyn Loss>,
@@ -104,8 +102,8 @@ impl Model {
         }
         let Assembly { described, parameters, graph, weights, whole, .. } = assembly;
         let graph = fuse(graph).arranged(input);
-        let outputs = graph.outputs.iter().zip(weights).zip(losses);
-        let outputs = outputs.map(|((value, weight), loss)| Output { value: *value, weight, loss }).collect();
+        let outputs = weights.into_iter().zip(losses);
+        let outputs = outputs.map(|(weight, loss)| Output { weight, loss }).collect();
         Ok(Model { input: input.clone(), output, described, parameters, graph, outputs, whole })
     }
 

@@ -1,5 +1,6 @@
 //! What a model is and needs, as text: the table that users of Keras and PyTorch expect.
 
+use crate::fuse::{norms_in_convolutions, prepare};
 use crate::model::Model;
 use crate::plan::{Plan, Purpose};
 use ringspin_job::format_bytes;
@@ -38,14 +39,16 @@ impl Model {
 
     /// Bytes that prediction needs for micro-batches of `records` records on `threads` threads, parameters included.
     pub fn inference_bytes(&self, records: usize, threads: usize) -> u64 {
-        let plan = Plan::new(self.graph(), self.input(), records.max(1), threads, Purpose::Inference);
+        let graph = prepare(self.graph());
+        let plan = Plan::new(&graph, self.input(), records.max(1), threads, Purpose::Inference);
         4 * (plan.numbers(threads) + self.parameter_count()) as u64
     }
 
     /// Bytes that training needs for micro-batches of `records` records on `threads` threads: parameters,
     /// gradients, and everything a [`crate::Workspace`] allocates. Optimizer state comes on top.
     pub fn memory_bytes(&self, records: usize, threads: usize) -> u64 {
-        let plan = Plan::new(self.graph(), self.input(), records.max(1), threads, Purpose::Training);
+        let graph = norms_in_convolutions(self.graph());
+        let plan = Plan::new(&graph, self.input(), records.max(1), threads, Purpose::Training);
         4 * (plan.numbers(threads) + 2 * self.parameter_count()) as u64
     }
 }

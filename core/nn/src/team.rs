@@ -4,6 +4,7 @@
 //! that does not depend on the number of threads; who takes which task is free, since no task's result depends
 //! on another's of the same piece. There are no nested pools: nothing called from a task may use the team.
 
+use crate::kernels::Isa;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -19,6 +20,7 @@ type Work = dyn Fn(usize, usize) + Sync;
 pub struct Team {
     shared: Arc<TeamState>,
     workers: Vec<JoinHandle<()>>,
+    isa: Isa,
 }
 
 struct TeamState {
@@ -62,13 +64,25 @@ impl Team {
             end: Condvar::new(),
             threads,
         });
-        let mut team = Team { shared: Arc::clone(&shared), workers: Vec::new() };
+        let mut team = Team { shared: Arc::clone(&shared), workers: Vec::new(), isa: Isa::best() };
         for thread in 1..threads {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name(format!("compute-{thread}"));
             team.workers.push(builder.spawn(move || shared.serve(thread))?);
         }
         Ok(team)
+    }
+
+    /// Uses other instructions than the best the CPU has.
+    #[must_use]
+    pub fn with_isa(mut self, isa: Isa) -> Team {
+        self.isa = isa;
+        self
+    }
+
+    /// Instructions for the kernels that the team runs.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 
     /// Threads, the caller's included.

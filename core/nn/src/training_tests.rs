@@ -239,7 +239,9 @@ fn instructions_do_not_change_a_bit() {
     for model in [lenet(), mlp(&[300, 500], 0.3)] {
         let expected = pass(&mut workspace(&model, 2, 20), 20);
         for isa in Isa::available() {
-            assert_eq!(pass(&mut workspace(&model, 2, 20).with_isa(isa), 20), expected, "{isa}");
+            let team = Team::new(2).unwrap().with_isa(isa);
+            let mut workspace = Workspace::new(Arc::clone(&model), team, 20);
+            assert_eq!(pass(&mut workspace, 20), expected, "{isa}");
         }
     }
 }

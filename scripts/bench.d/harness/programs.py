@@ -4,18 +4,14 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
-import threading
 
 REPO = pathlib.Path(__file__).resolve().parents[3]
 # They pin OpenBLAS to kernels of another CPU; no side may profit or suffer from that.
 BENDING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 # Longer than any single run: a program that hangs must not hang the benchmark.
 RUN_SECONDS = 1800
-# Between two looks at a program's memory.
-LOOK_SECONDS = 0.05
 
 
 class CannotMeasure(Exception):
@@ -25,28 +21,35 @@ class CannotMeasure(Exception):
 class Bench:
     """What a benchmark gets: options, executables, the peers' Python."""
 
-    def __init__(self, peers, quick, build):
-        self.peers, self.quick, self.build = peers.resolve(), quick, build
+    def __init__(self, peers, quick, build, only=""):
+        self.peers, self.quick, self.build, self.only = peers.resolve(), quick, build, only
         self._ready = set()
+
+    def wants(self, title):
+        """Whether a row of this title was asked for."""
+        return self.only in title
 
     def ringspin(self):
         """The release executable."""
         return self._program("ringspin", "ringspin", [])
 
-    def example(self, package, name):
-        """An example of a crate, in release."""
-        return self._program(f"examples/{name}", package, ["--example", name])
+    def example(self, package, name, feature="", more=None):
+        """An example of a crate, in release; with a feature of the crate and more variables in a folder of its own."""
+        folder = target_folder() / feature
+        flags = ["--example", name, *(["--features", feature, "--target-dir", folder] if feature else [])]
+        return self._program(f"examples/{name}", package, flags, folder, more)
 
-    def _program(self, place, package, target):
-        path = target_folder() / "release" / place
-        if place not in self._ready and (self.build or not path.exists()):
+    def _program(self, place, package, flags, folder=None, more=None):
+        path = (folder or target_folder()) / "release" / place
+        if path not in self._ready and (self.build or not path.exists()):
             say(f"building {path.name}")
-            built = subprocess.run(["cargo", "build", "--release", "-p", package, *target], cwd=REPO, check=False)
+            command = ["cargo", "build", "--release", "-p", package, *flags]
+            built = subprocess.run(command, cwd=REPO, env={**os.environ, **(more or {})}, check=False)
             if built.returncode != 0 or not path.exists():
                 raise CannotMeasure(f"{path.name} does not build")
-        elif place not in self._ready and path.stat().st_mtime < last_change():
+        elif path not in self._ready and path.stat().st_mtime < last_change():
             say(f"{path.name} is older than some source file; --build brings it up to date")
-        self._ready.add(place)
+        self._ready.add(path)
         return path
 
     def python(self):
@@ -56,9 +59,9 @@ class Bench:
             raise CannotMeasure(f"no peers in {self.peers}: scripts/bench setup {self.peers}")
         return python
 
-    def peer(self, script, *arguments):
+    def peer(self, script, *arguments, environment=None):
         """The JSON documents that one of scripts/peers prints."""
-        return documents([self.python(), REPO / "scripts/peers" / script, *arguments])
+        return documents([self.python(), REPO / "scripts/peers" / script, *arguments], environment)
 
     def bigdl(self, model, *arguments):
         """The JSON documents that BigDL's training of a model gives."""
@@ -78,31 +81,29 @@ def last_change():
     return max((path.stat().st_mtime for path in sources), default=0)
 
 
-def environment():
-    return {name: value for name, value in os.environ.items() if name not in BENDING}
+def environment(more=None):
+    return {name: value for name, value in os.environ.items() if name not in BENDING} | (more or {})
 
 
 @dataclasses.dataclass
 class Done:
-    """A program that has ended well. `peak_mib`: its highest resident memory, its children not counted."""
+    """A program that has ended well."""
 
     stdout: str
     stderr: str
-    peak_mib: float | None
 
 
-def run(command, seconds=RUN_SECONDS, peak=False):
-    """Runs a command to its end; stdout and stderr as text, memory when `peak`. Raises when it fails."""
+def run(command, more=None, seconds=RUN_SECONDS):
+    """Runs a command to its end, with `more` variables; stdout and stderr as text. Raises when it fails."""
     command = [str(word) for word in command]
     try:
         process = subprocess.Popen(
-            command, cwd=REPO, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            command, cwd=REPO, env=environment(more), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
     except OSError as error:
         raise CannotMeasure(f"`{command[0]}` does not run: {error}") from error
     with process:
-        memory = HighWater(process.pid) if peak else None
         try:
             stdout, stderr = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired as error:
@@ -110,47 +111,19 @@ def run(command, seconds=RUN_SECONDS, peak=False):
         finally:
             # Whatever ended the wait, an interrupt too: the program does not stay.
             process.kill()
-            highest = memory.stop() if memory else None
     if process.returncode != 0:
         last = (stderr.strip() or stdout.strip() or "no message").splitlines()[-1]
         raise CannotMeasure(f"`{' '.join(command)}` ended with status {process.returncode}: {last}")
-    return Done(stdout, stderr, highest)
+    return Done(stdout, stderr)
 
 
-class HighWater:
-    """Watches the highest resident memory of a process. The kernel keeps it, and forgets it when the process ends."""
-
-    def __init__(self, pid):
-        self._status = pathlib.Path(f"/proc/{pid}/status")
-        self._kib, self._over = 0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def _watch(self):
-        while not self._over.is_set():
-            try:
-                found = re.search(r"^VmHWM:\s+(\d+) kB", self._status.read_text(encoding="utf-8"), re.MULTILINE)
-            except OSError:
-                return
-            # An ended process that nobody has waited for yet has no memory.
-            self._kib = max(self._kib, int(found[1])) if found else self._kib
-            self._over.wait(LOOK_SECONDS)
-
-    def stop(self):
-        """MiB."""
-        self._over.set()
-        self._thread.join()
-        return self._kib / 1024
-
-
-def documents(command, peak=False):
-    """The JSON documents a command prints, one a line; with `peak_mib` of the command in each when `peak`."""
-    done = run(command, peak=peak)
+def documents(command, more=None):
+    """The JSON documents a command prints, one a line."""
+    done = run(command, more)
     try:
-        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     except json.JSONDecodeError as error:
         raise CannotMeasure(f"{command[0]} printed no JSON: {error}") from error
-    return [{**document, "peak_mib": done.peak_mib} for document in found] if peak else found
 
 
 def say(text):

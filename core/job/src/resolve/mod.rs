@@ -142,6 +142,7 @@ fn read(reader: &mut Reader<'_>) -> JobSpec {
             mode,
             fraction_bits: u32::try_from(reader.count("numerics.fraction_bits")).unwrap_or(u32::MAX),
             winograd: reader.flag("numerics.winograd"),
+            isa: reader.text("numerics.isa"),
         },
         network: NetworkSpec {
             wire: match reader.text("network.wire").as_str() {

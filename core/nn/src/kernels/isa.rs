@@ -24,6 +24,17 @@ impl Level {
     #[cfg(not(target_arch = "x86_64"))]
     const ALL: &[Level] = &[Level::Portable];
 
+    /// Place of its name in [`Isa::NAMES`].
+    fn rank(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => 0,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => 1,
+            Level::Portable => 2,
+        }
+    }
+
     fn detected(self) -> bool {
         match self {
             Level::Portable => true,
@@ -51,9 +62,27 @@ pub(crate) trait Kernel {
 }
 
 impl Isa {
+    /// What instructions are called in jobs and flags, widest first.
+    pub const NAMES: [&str; 3] = ["avx512", "avx2", "portable"];
+
     /// The widest instructions this CPU has.
     pub fn best() -> Isa {
-        let level = Level::ALL.iter().copied().find(|level| level.detected());
+        // The unit tests run once more with fewer: `scripts/test unit`.
+        #[cfg(test)]
+        if let Ok(name) = std::env::var("RINGSPIN_TEST_ISA") {
+            return Isa::at_most(&name).expect("RINGSPIN_TEST_ISA is one of Isa::NAMES");
+        }
+        Isa::widest_from(0)
+    }
+
+    /// The widest instructions this CPU has that are not wider than those of this name; `None` when
+    /// [`Isa::NAMES`] does not have it.
+    pub fn at_most(name: &str) -> Option<Isa> {
+        Isa::NAMES.iter().position(|known| *known == name).map(Isa::widest_from)
+    }
+
+    fn widest_from(rank: usize) -> Isa {
+        let level = Level::ALL.iter().copied().find(|level| level.rank() >= rank && level.detected());
         Isa(level.unwrap_or(Level::Portable))
     }
 
@@ -157,6 +186,15 @@ mod tests {
                 // NaNs are equal whatever their payload: which one survives is the CPU's choice.
                 out.iter().map(|v| if v.is_nan() { 0x7fc0_0000 } else { v.to_bits() }).collect()
             }
+        }
+    }
+
+    #[test]
+    fn a_name_is_a_limit() {
+        assert_eq!(Isa::at_most("portable"), Some(Isa::portable()));
+        assert_eq!(Isa::at_most("sse9"), None);
+        for (rank, name) in Isa::NAMES.iter().enumerate() {
+            assert!(Isa::at_most(name).is_some_and(|isa| isa.0.rank() >= rank), "{name}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the CPU can do at most: fused multiply-adds on registers alone, for benchmarks to be set against.
 
+use super::Kernel;
 use super::lanes::{LANES, Lanes};
-use super::{Isa, Kernel};
 use crate::team::Team;
 use std::time::Instant;
 
@@ -10,9 +10,10 @@ const ROUNDS: usize = 500_000;
 /// Measurements, of which the best counts.
 const TRIES: usize = 8;
 
-/// Floating-point operations per second of all threads of `team` together, a multiply-add counted as two; the
-/// best of several short measurements.
-pub fn peak_flops(team: &mut Team, isa: Isa) -> f64 {
+/// Floating-point operations per second of all threads of `team` together with its instructions, a multiply-add
+/// counted as two; the best of several short measurements.
+pub fn peak_flops(team: &mut Team) -> f64 {
+    let isa = team.isa();
     let per_thread = (isa.run(Chains { rounds: 1 }).1 * ROUNDS * LANES * 2) as f64;
     let rate = |team: &mut Team| {
         let start = Instant::now();
@@ -59,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_peak_is_a_rate_that_a_cpu_can_have() {
-        let peak = peak_flops(&mut Team::new(1).unwrap(), Isa::best());
+        let peak = peak_flops(&mut Team::new(1).unwrap());
         assert!((1e8..1e13).contains(&peak), "{peak}");
     }
 }

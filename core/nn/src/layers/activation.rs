@@ -5,6 +5,7 @@ use crate::layer::{Backward, Forward, Layer, Needs};
 use crate::shape::{Layout, Shape};
 
 /// A function of every number. Where its derivative is written in terms of the output it can be applied in place.
+#[derive(Clone)]
 pub(crate) struct Activation {
     pub(crate) function: Function,
     pub(crate) shape: Shape,

@@ -62,6 +62,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
     }))
 }
 
+#[derive(Clone)]
 pub(crate) struct BatchNorm {
     shape: Shape,
     channels: usize,
@@ -88,6 +89,26 @@ impl BatchNorm {
         let fits = !self.joins && !self.rectify;
         self.joins |= fits;
         fits
+    }
+
+    /// Whether evaluation uses running statistics, so that it is a factor and an offset for each channel.
+    pub(crate) fn tracks(&self) -> bool {
+        self.tracks
+    }
+
+    /// Whether it has taken in a ReLU.
+    pub(super) fn rectifies(&self) -> bool {
+        self.rectify
+    }
+
+    /// Whether it has taken in a sum.
+    pub(super) fn joins(&self) -> bool {
+        self.joins
+    }
+
+    /// Factor and offset of a channel in evaluation.
+    pub(super) fn fixed(&self, params: &[f32], channel: usize) -> (f32, f32) {
+        self.affine_of(params, channel, self.running(params, channel))
     }
 
     fn rows(&self, records: usize) -> usize {

@@ -9,6 +9,7 @@
 
 use super::activation::Activation;
 use super::conv_planar::Planar;
+use super::conv_prepared::Prepared;
 use super::conv_whole::Whole;
 use super::window::Window;
 use crate::kernels::conv::{Choice, ConvSize};
@@ -159,6 +160,16 @@ impl Conv2d {
         match &self.kernel {
             Kernel::Planar(_) => None,
             Kernel::Whole(whole) => Some(whole),
+        }
+    }
+
+    /// The same for prediction alone; `None` for few filters, whose weights are nothing beside the image.
+    pub(crate) fn prepared(&self) -> Option<Prepared> {
+        match &self.kernel {
+            Kernel::Planar(_) => None,
+            Kernel::Whole(whole) => {
+                Some(Prepared::new(self.conv, self.shape.clone(), whole.choice, whole.rectify))
+            }
         }
     }
 

@@ -21,6 +21,7 @@ pub(super) struct Whole {
     bias: bool,
     /// Whether a ReLU follows.
     pub(super) rectify: bool,
+    pub(super) choice: Choice,
     forward: Forward,
     data: BackwardData,
     gradient: BackwardWeights,
@@ -33,6 +34,7 @@ impl Whole {
             weights: conv.weights(),
             bias: conv.bias,
             rectify: false,
+            choice,
             forward: Forward::plan(&size, choice),
             data: BackwardData::plan(&size, choice),
             gradient: BackwardWeights::plan(&size, choice),

@@ -13,6 +13,7 @@ pub(crate) mod concat;
 pub(crate) mod conv1d;
 pub(crate) mod conv2d;
 mod conv_planar;
+pub(crate) mod conv_prepared;
 pub(crate) mod conv_transpose1d;
 pub(crate) mod conv_transpose2d;
 mod conv_whole;

@@ -5,15 +5,18 @@
 //! x (H, W, C), y (H', W', K). Parameters: those of the norm, then those of the convolution.
 
 use super::batch_norm::{BatchNorm, Measured};
+use super::conv_whole::Whole;
 use super::conv2d::Conv2d;
-use crate::kernels::conv::Choice;
 use crate::layer::{Backward, Forward, Layer, Needs, ParameterSpec, Wide};
 use crate::shape::Shape;
 use crate::team::Team;
+use std::any::Any;
+use std::sync::Arc;
 
 pub(crate) struct NormedConv {
     norm: BatchNorm,
-    conv: Conv2d,
+    /// A [`Conv2d`].
+    conv: Arc<dyn Layer>,
 }
 
 impl NormedConv {
@@ -23,13 +26,8 @@ impl NormedConv {
     }
 
     /// Of two that fit.
-    pub(crate) fn new(norm: BatchNorm, conv: Conv2d) -> Self {
+    pub(crate) fn new(norm: BatchNorm, conv: Arc<dyn Layer>) -> Self {
         NormedConv { norm, conv }
-    }
-
-    /// As [`Conv2d::choose`].
-    pub(crate) fn choose(&mut self, choice: Choice) {
-        self.conv.choose(choice);
     }
 
     /// Parameters of the norm.
@@ -37,8 +35,10 @@ impl NormedConv {
         self.norm.parameters().iter().map(ParameterSpec::elements).sum()
     }
 
-    fn whole(&self) -> &super::conv_whole::Whole {
-        self.conv.whole_kernel().expect("only such convolutions fit")
+    fn whole(&self) -> &Whole {
+        let conv: &dyn Any = &*self.conv;
+        let whole = conv.downcast_ref::<Conv2d>().and_then(Conv2d::whole_kernel);
+        whole.expect("only such convolutions fit")
     }
 }
 

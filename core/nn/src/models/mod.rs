@@ -94,11 +94,11 @@ mod tests {
                     (build(name, &shape, Some(classes)), noise(1, records * shape.iter().product::<usize>()))
                 }
             };
-            let params = weights(&model);
+            let params: Arc<[f32]> = weights(&model).into();
             let model = Arc::new(model);
             let batch = BatchView { inputs: &inputs, targets: Targets::None, count: records };
             let mut outputs = vec![f32::NAN; records * model.output().elements()];
-            let mut workspace = Workspace::for_inference(model, Team::new(2).unwrap(), records);
+            let mut workspace = Workspace::for_inference(model, Team::new(2).unwrap(), records, &params);
             workspace.forward(&batch, &params, Some(&mut outputs));
             let expected: Vec<f64> = serde_json::from_value(answer["outputs"].clone()).unwrap();
             let scale = expected.iter().fold(0.0f64, |scale, v| scale.max(v.abs()));

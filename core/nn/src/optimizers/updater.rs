@@ -11,7 +11,6 @@
 use super::groups::{Group, Treatment};
 use super::{Moment, Optimizer, Optimizers, StateSpec};
 use crate::arena::{Pieces, for_pieces};
-use crate::kernels::Isa;
 use crate::kernels::update::{Shaping, average, shape, sum_of_squares};
 use crate::layer::ParameterKind;
 use crate::model::Parameter;
@@ -228,7 +227,7 @@ impl Updater {
         });
         let limit = self.options.limit();
         let share = self.options.ema_decay.map(|decay| (1.0 - decay) as f32);
-        let isa = Isa::best();
+        let isa = team.isa();
         for section in &mut self.sections {
             let Section { optimizer, treatment, pieces, state, norms } = section;
             let shaping = match scale {
@@ -276,7 +275,7 @@ impl Updater {
 
     /// Adds penalties, limits magnitudes, and returns the norm of what comes out.
     fn norm(&mut self, team: &mut Team, params: &mut [f32], grads: &mut [f32]) -> f64 {
-        let (isa, limit, mut sum) = (Isa::best(), self.options.limit(), 0.0);
+        let (isa, limit, mut sum) = (team.isa(), self.options.limit(), 0.0);
         for Section { treatment, pieces, .. } in &self.sections {
             for_pieces(team, pieces, [params, grads], &mut [], &|index, [w, g], _| {
                 shape(isa, treatment.shaping(limit), w, g);

@@ -1,0 +1,210 @@
+//! Convolution of a model that does not learn any more: its weights are packed once, and the batch norm behind it is
+//! in them: `y = conv(x, W · f) + b · f + o`, with the norm's factor f and offset o of each filter, then the sum and the
+//! ReLU that the norm or the convolution had taken in.
+//!
+//! x (H, W, C), y (H', W', K); parameters are the convolution's, then the norm's. No backward.
+
+use super::batch_norm::BatchNorm;
+use super::conv2d::Conv;
+use crate::arena::{ALIGN, Shared};
+use crate::kernels::batch_norm::{Affine, apply};
+use crate::kernels::conv::{self, Begin, Choice, ForwardArgs};
+use crate::layer::{Backward, Forward, Layer, Needs, Wide};
+use crate::shape::Shape;
+use crate::team::Team;
+
+/// Numbers of the other value that a task copies.
+const COPIED: usize = 64 * 1024;
+
+pub(crate) struct Prepared {
+    conv: Conv,
+    shape: Shape,
+    forward: conv::Forward,
+    norm: Option<BatchNorm>,
+    /// Whether negative results become 0.
+    rectify: bool,
+}
+
+impl Prepared {
+    pub(super) fn new(conv: Conv, shape: Shape, choice: Choice, rectify: bool) -> Self {
+        Prepared { conv, shape, forward: conv::Forward::plan(&conv.size(), choice), norm: None, rectify }
+    }
+
+    /// Takes in the batch norm behind it, which works with running statistics.
+    pub(crate) fn with_norm(self, norm: &BatchNorm) -> Self {
+        Prepared { rectify: norm.rectifies(), norm: Some(norm.clone()), ..self }
+    }
+
+    fn filters(&self) -> usize {
+        self.conv.output.c
+    }
+
+    fn joins(&self) -> bool {
+        self.norm.as_ref().is_some_and(BatchNorm::joins)
+    }
+
+    /// Packed weights, then an offset and a 1 for each filter: where the latter two begin.
+    fn lines(&self) -> [usize; 2] {
+        let offsets = self.forward.packed().next_multiple_of(ALIGN);
+        [offsets, offsets + self.filters().next_multiple_of(ALIGN)]
+    }
+
+    /// Begins y with the other value and the offsets.
+    fn begin_with(&self, team: &mut Team, other: &[f32], (ones, offsets): (&[f32], &[f32]), y: &mut [f32]) {
+        let (isa, y, chunk) = (team.isa(), Shared::new(y), (COPIED / self.filters()).max(1) * self.filters());
+        team.tasks(other.len().div_ceil(chunk), &|task, _| {
+            let range = task * chunk..((task + 1) * chunk).min(other.len());
+            let affine = Affine { factor: ones, offset: offsets, other: None, rectify: false };
+            // SAFETY: every task has its own part.
+            apply(isa, affine, &other[range.clone()], unsafe { y.write(range) });
+        });
+    }
+}
+
+impl Layer for Prepared {
+    fn output(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { input: false, output: false }
+    }
+
+    fn packed(&self) -> usize {
+        self.lines()[1] + self.filters()
+    }
+
+    fn forward(&self, _: Forward<'_>) {
+        unreachable!("the kernel takes all records at once");
+    }
+
+    fn backward(&self, _: Backward<'_>) {
+        unreachable!("prepared for prediction alone");
+    }
+
+    fn wide(&self) -> Option<&dyn Wide> {
+        Some(self)
+    }
+}
+
+impl Wide for Prepared {
+    fn scratch(&self, records: usize, threads: usize) -> usize {
+        self.forward.scratch(records, threads)
+    }
+
+    fn prepare(&self, team: &mut Team, params: &[f32], packed: &mut [f32]) {
+        let (isa, [offsets, ones], filters) = (team.isa(), self.lines(), self.filters());
+        let (weights, rest) = params.split_at(self.conv.weights());
+        let (bias, rest) = rest.split_at(if self.conv.bias { filters } else { 0 });
+        packed[ones..][..filters].fill(1.0);
+        let mut scaled = weights.to_vec();
+        for (filter, numbers) in scaled.chunks_exact_mut(self.conv.filter()).enumerate() {
+            let (factor, offset) = self.norm.as_ref().map_or((1.0, 0.0), |norm| norm.fixed(rest, filter));
+            numbers.iter_mut().for_each(|number| *number *= factor);
+            packed[offsets + filter] = bias.get(filter).map_or(offset, |bias| bias.mul_add(factor, offset));
+        }
+        self.forward.pack(team, isa, &scaled, &mut packed[..offsets]);
+    }
+
+    fn forward(&self, team: &mut Team, pass: Forward<'_>) {
+        let [offsets, ones] = self.lines().map(|start| &pass.packed[start..][..self.filters()]);
+        let mut begin = Begin::Bias(offsets);
+        if self.joins() {
+            self.begin_with(team, pass.others[0], (ones, offsets), pass.y);
+            begin = Begin::Present;
+        }
+        let args = ForwardArgs {
+            records: pass.records,
+            x: pass.x,
+            weights: pass.packed,
+            y: pass.y,
+            begin,
+            relu: self.rectify,
+            prologue: None,
+            sums: None,
+        };
+        self.forward.run(team, pass.context.isa, args, pass.scratch);
+    }
+
+    fn backward(&self, _: &mut Team, _: Backward<'_>) {
+        unreachable!("prepared for prediction alone");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::golden::noise;
+    use crate::{BatchView, Model, Registry, Shape, Targets, Team, Workspace};
+    use ringspin_job::{Component, ModelSpec, Value};
+    use std::sync::Arc;
+
+    /// What the model answers, by its layers as they are trained, and as they are prepared.
+    fn answers(layers: Vec<Component>) -> [Vec<f32>; 2] {
+        let (shape, records) = (Shape::image(9, 7, 5).unwrap(), 3);
+        let spec = ModelSpec { model: Component::new("model", "custom"), layers };
+        let loss = Component::new("loss", "mse");
+        let model = Arc::new(Model::build(&Registry::standard(), &spec, &shape, &loss).unwrap());
+        let mut params = model.initialize(1);
+        for parameter in model.parameters().iter().filter(|parameter| parameter.shape.len() == 1) {
+            // Statistics, factors and offsets that change something.
+            let numbers = noise(7, parameter.range.len()).into_iter().map(|number| 1.5 + number);
+            params[parameter.range.clone()].iter_mut().zip(numbers).for_each(|(to, number)| *to = number);
+        }
+        let params: Arc<[f32]> = params.into();
+        let inputs = noise(3, records * shape.elements());
+        let batch = BatchView { inputs: &inputs, targets: Targets::None, count: records };
+        let team = || Team::new(2).unwrap();
+        let trained = Workspace::new(Arc::clone(&model), team(), records);
+        let prepared = Workspace::for_inference(Arc::clone(&model), team(), records, &params);
+        [trained, prepared].map(|mut workspace| {
+            let mut outputs = vec![f32::NAN; records * model.output().elements()];
+            workspace.forward(&batch, &params, Some(&mut outputs));
+            outputs
+        })
+    }
+
+    #[test]
+    fn a_convolution_with_its_norm_answers_as_both_do() {
+        let layer = |name: &str| Component::new("", name);
+        let conv = |size: i64, bias: bool| {
+            let conv =
+                layer("conv2d").with("out_channels", Value::Int(20)).with("kernel_size", Value::Int(size));
+            conv.with("padding", Value::Int(size / 2)).with("bias", Value::Bool(bias))
+        };
+        let norm = || layer("batch_norm2d");
+        let named = |component: Component, name: &str| component.with("name", Value::Text(name.into()));
+        let joined = |first: &str, second: &str| {
+            let inputs = [first, second].map(|name| Value::Text(name.into()));
+            layer("add").with("inputs", Value::List(inputs.to_vec()))
+        };
+        for size in [1, 3, 5] {
+            let models = [
+                vec![conv(size, true)],
+                vec![conv(size, true), layer("relu")],
+                vec![conv(size, true), norm()],
+                vec![conv(size, false), norm(), layer("relu"), conv(3, true), norm(), layer("relu6")],
+                vec![
+                    named(conv(3, false), "shortcut"),
+                    conv(size, false),
+                    named(norm(), "branch"),
+                    joined("branch", "shortcut"),
+                    layer("relu"),
+                ],
+                // Something else reads the convolution too: it stays by itself.
+                vec![named(conv(size, true), "conv"), named(norm(), "norm"), joined("conv", "norm")],
+                // The convolution's own ReLU stands between the two.
+                vec![conv(size, true), layer("relu"), norm()],
+            ];
+            for (number, layers) in models.into_iter().enumerate() {
+                let [expected, got] = answers(layers);
+                let scale = expected.iter().fold(0.0f32, |scale, y| scale.max(y.abs()));
+                for (got, expected) in got.iter().zip(&expected) {
+                    assert!(
+                        (got - expected).abs() <= 1e-5 * scale,
+                        "{size}, model {number}: {got}, not {expected}"
+                    );
+                }
+            }
+        }
+    }
+}
