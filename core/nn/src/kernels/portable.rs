@@ -106,7 +106,8 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     fn exp2_whole(self) -> Self {
-        self.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23))
+        // Wraps, as vector instructions do, for numbers that are no exponents: what comes of them is not used.
+        self.map(|n| f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23))
     }
     #[inline(always)]
     fn deinterleave(self, next: Self) -> (Self, Self) {
