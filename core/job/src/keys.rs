@@ -381,6 +381,13 @@ pub const KEYS: &[Key] = &[
         "Convolutions of 3 x 3 with stride 1 by Winograd's F(4x4, 3x3): less than half the time, a few times the rounding.",
     ),
     key(
+        "numerics.compute",
+        Kind::Choice(&["f32", "bf16"]),
+        Some("\"f32\""),
+        "bf16: linear, attention, recurrent layers and convolutions of 16 channels and more round what they multiply to bf16; \
+         sums, weights and all else stay f32. Several times faster on CPUs with AMX, slower on others; same bits on all.",
+    ),
+    key(
         "network.wire",
         Kind::Choice(&["f32", "bf16"]),
         Some("\"f32\""),

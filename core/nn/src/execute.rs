@@ -174,7 +174,7 @@ impl<'a> Pass<'a> {
             if !self.plan.nodes[i].packed.is_empty() {
                 // SAFETY: every node has its own part.
                 let packed = unsafe { self.memory.packed.write(self.plan.nodes[i].packed.clone()) };
-                node.layer.pack(&self.params[node.params.clone()], packed);
+                node.layer.pack(self.isa, &self.params[node.params.clone()], packed);
             }
         });
     }

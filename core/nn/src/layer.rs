@@ -252,9 +252,9 @@ pub trait Layer: Any + Send + Sync {
         0
     }
 
-    /// Rearranges the parameters once a pass, for kernels that want another order.
-    fn pack(&self, params: &[f32], packed: &mut [f32]) {
-        let _ = (params, packed);
+    /// Rearranges the parameters once a pass, for kernels of these instructions that want another order.
+    fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {
+        let _ = (isa, params, packed);
     }
 
     /// Computes `y` from `x`. Not called for a layer that is [`Wide`].

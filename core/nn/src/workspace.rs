@@ -92,13 +92,14 @@ impl Workspace {
             packed: Buffer::new(plan.packed),
             metrics: (0..max_records).map(|_| SlotMetrics::default()).collect(),
         };
-        Workspace { model, team, isa: Isa::best(), plan, memory, purpose, observer: None }
+        let isa = Isa::best().with_bf16(model.bf16());
+        Workspace { model, team, isa, plan, memory, purpose, observer: None }
     }
 
-    /// Uses other instructions than the best the CPU has.
+    /// Uses other instructions than the best the CPU has, for the precision of the model.
     #[must_use]
     pub fn with_isa(mut self, isa: Isa) -> Workspace {
-        self.isa = isa;
+        self.isa = isa.with_bf16(self.model.bf16());
         self
     }
 
