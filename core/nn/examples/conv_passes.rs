@@ -2,7 +2,7 @@
 //! document a line.
 //!
 //! `cargo run --release -p ringspin-nn --example conv_passes -- [--threads 2] [--milliseconds 200] [--only TEXT]
-//! [--direct]`
+//! [--direct] [--bf16]`
 
 use ringspin_nn::conv::{
     BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Choice, ConvSize, Forward,
