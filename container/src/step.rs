@@ -113,8 +113,15 @@ impl Stepper {
         };
         // The micro-batches of a batch differ by one record at most.
         let most = usize::try_from(records.min(batch_size)).unwrap_or(usize::MAX).div_ceil(job.lanes);
+        let workspace = Workspace::new(Arc::clone(&model), team, most);
+        if workspace.isa().imitates_bf16() {
+            tracing::warn!(
+                "numerics.compute = \"bf16\" is slower than \"f32\" here: this CPU, or its kernel, has no AMX, and the \
+                 same bits are computed without it"
+            );
+        }
         Ok(Stepper {
-            workspace: Workspace::new(Arc::clone(&model), team, most),
+            workspace,
             updater,
             schedule,
             params: model.initialize(job.seed),

@@ -23,7 +23,10 @@ use ringspin_data::reader::{Batch, Reader, ReaderOptions};
 use ringspin_data::storage::Storage;
 use ringspin_data::{Dataset, DatasetOptions, formats::Normalisation};
 use ringspin_hadoop::credentials::Credentials;
-use ringspin_job::{InputSpec, JobSecret, JobSpec, Origin, Problems, SelectionSpec, WirePrecision};
+use ringspin_job::{
+    ComputePrecision, InputSpec, JobSecret, JobSpec, NumericsSpec, Origin, Problems, SelectionSpec,
+    WirePrecision,
+};
 use ringspin_nn::{Model, Registry, Shape, TargetKind};
 use ringspin_ring::{Abort, Reducer, Ring, RingConfig, Wire};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -73,7 +76,13 @@ pub fn build_model(registry: &Registry, job: &JobSpec, input: &[usize]) -> Resul
     let wrong = |error: &dyn std::fmt::Display| Misfortune::new(FailureKind::Job, error.to_string());
     let shape = Shape::new(input).map_err(|error| wrong(&error))?;
     let model = Model::build(registry, &job.model, &shape, &job.loss).map_err(|error| wrong(&error))?;
-    Ok(model.with_winograd(job.numerics.winograd))
+    Ok(with_numerics(model, job))
+}
+
+/// The model computed as the job says.
+pub fn with_numerics(model: Model, job: &JobSpec) -> Model {
+    let NumericsSpec { winograd, compute, .. } = job.numerics;
+    model.with_winograd(winograd).with_bf16(compute == ComputePrecision::Bf16)
 }
 
 /// What of a job's training the model shows to be wrong: optimizers for parameters that it does not have, and

@@ -7,6 +7,7 @@ use crate::check::resolve;
 use crate::exit::{CommandError, Exit};
 use crate::job_args;
 use crate::results::Results;
+use ringspin_container::train::with_numerics;
 use ringspin_job::{Component, JobSpec, Origin, Value, format_bytes};
 use ringspin_nn::{Model, Registry, Shape};
 use std::thread::available_parallelism;
@@ -105,6 +106,7 @@ fn asked(args: &ModelArgs, registry: &Registry) -> Result<Asked, CommandError> {
         built => built,
     };
     let model = built.map_err(|problems| CommandError::usage(problems.to_string()))?;
+    let model = with_numerics(model, &job);
     let threads = args.threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)).max(1);
     let name = if job.model.layers.is_empty() { component.name } else { job.name.clone() };
     Ok(Asked { name, job, model, batch: args.batch.max(1), threads })

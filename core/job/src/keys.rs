@@ -387,6 +387,13 @@ pub const KEYS: &[Key] = &[
         "The widest instructions that kernels may use; a CPU without them uses the widest it has. The bits are the same.",
     ),
     key(
+        "numerics.compute",
+        Kind::Choice(&["f32", "bf16"]),
+        Some("\"f32\""),
+        "bf16: linear, attention, recurrent layers and convolutions of 16 channels and more round what they multiply to bf16; \
+         sums, weights and all else stay f32. Several times faster on CPUs with AMX, slower on others; same bits on all.",
+    ),
+    key(
         "network.wire",
         Kind::Choice(&["f32", "bf16"]),
         Some("\"f32\""),

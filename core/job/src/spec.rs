@@ -227,6 +227,18 @@ pub struct NumericsSpec {
     pub winograd: bool,
     /// The widest instructions that kernels may use: `avx512`, `avx2` or `portable`.
     pub isa: String,
+    /// What operands of matrix products and convolutions are rounded to.
+    pub compute: ComputePrecision,
+}
+
+/// Precision of the operands of matrix products and convolutions; their sums, and everything else, are f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputePrecision {
+    /// Not rounded.
+    F32,
+    /// To nearest, ties to even.
+    Bf16,
 }
 
 /// What is promised about the bits of a trained model.

@@ -2,7 +2,7 @@
 //! document a line.
 //!
 //! `cargo run --release -p ringspin-nn --example conv_passes -- [--threads 2] [--milliseconds 200] [--only TEXT]
-//! [--direct]`
+//! [--direct] [--bf16]`
 
 use ringspin_nn::conv::{
     BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Choice, ConvSize, Forward,
@@ -69,7 +69,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
         threads: 2,
         window: Duration::from_millis(200),
         only: String::new(),
-        choice: Choice { winograd: true },
+        choice: Choice::STANDARD,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
@@ -78,6 +78,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
             "--threads" => options.threads = value()?.parse()?,
             "--milliseconds" => options.window = Duration::from_millis(value()?.parse()?),
             "--only" => options.only = value()?,
+            "--bf16" => options.choice.bf16 = true,
             "--direct" => options.choice.winograd = false,
             _ => return Err(format!("unknown argument {flag}").into()),
         }
@@ -187,7 +188,7 @@ fn time_product([rows, columns, inner]: [usize; 3], isa: Isa, window: Duration) 
     let (a, b, mut c) =
         (Numbers::new(rows * inner), Numbers::new(inner * columns), Numbers::new(rows * columns));
     let mut packed = Numbers::new(size.packed());
-    size.pack(b.get(), true, packed.get_mut());
+    size.pack(isa, b.get(), true, packed.get_mut());
     best(window, &mut || {
         size.multiply(isa, (a.get(), inner), packed.get(), (c.get_mut(), columns), false);
     })
@@ -195,7 +196,7 @@ fn time_product([rows, columns, inner]: [usize; 3], isa: Isa, window: Duration) 
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = options()?;
-    let (mut team, isa) = (Team::new(options.threads)?, Isa::best());
+    let (mut team, isa) = (Team::new(options.threads)?, Isa::best().with_bf16(options.choice.bf16));
     for layer in layers().iter().filter(|layer| layer.0.contains(&options.only)) {
         let (name, size, images) = layer;
         let flops = size.flops() as f64 * *images as f64;

@@ -66,7 +66,12 @@ pub(crate) struct Pass<'a> {
 }
 
 /// Rearranges the parameters of the layers that want it in every pass.
-pub(crate) fn pack((graph, plan): (&Graph, &Plan), team: &mut Team, params: &[f32], packed: Shared<'_>) {
+pub(crate) fn pack(
+    (graph, plan): (&Graph, &Plan),
+    (team, isa): (&mut Team, Isa),
+    params: &[f32],
+    packed: Shared<'_>,
+) {
     if plan.packed == 0 {
         return;
     }
@@ -75,7 +80,7 @@ pub(crate) fn pack((graph, plan): (&Graph, &Plan), team: &mut Team, params: &[f3
         if !plan.nodes[i].packed.is_empty() {
             // SAFETY: every node has its own part.
             let packed = unsafe { packed.write(plan.nodes[i].packed.clone()) };
-            node.layer.pack(&params[node.params.clone()], packed);
+            node.layer.pack(isa, &params[node.params.clone()], packed);
         }
     });
 }

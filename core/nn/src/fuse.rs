@@ -1,6 +1,7 @@
 //! Layers that are faster together: rewrites of the graph that leave what it computes as it is.
 
 use crate::graph::{Graph, Node};
+use crate::kernels::Isa;
 use crate::kernels::elementwise::{derive_in_place, map_in_place};
 use crate::layer::{Backward, Forward, Layer, Needs, ParameterSpec, Sharded};
 use crate::layers::activation::Activation;
@@ -257,8 +258,8 @@ impl Layer for Activated {
         self.inner.packed()
     }
 
-    fn pack(&self, params: &[f32], packed: &mut [f32]) {
-        self.inner.pack(params, packed);
+    fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {
+        self.inner.pack(isa, params, packed);
     }
 
     fn forward(&self, pass: Forward<'_>) {

@@ -3,7 +3,7 @@
 mod layers;
 mod models;
 
-pub(crate) use layers::{check_layer, check_layer_gradient, single_layer};
+pub(crate) use layers::{check_layer, check_layer_bf16, check_layer_gradient, single_layer};
 pub(crate) use models::check_model;
 
 use crate::batch::{BatchMetrics, TargetKind, Targets, ignored_class};

@@ -56,12 +56,12 @@ impl Graph {
         (once && readers.next().is_none() && !self.outputs.contains(&value)).then_some(reader)
     }
 
-    /// Lets convolutions use Winograd's algorithm or not.
-    pub(crate) fn choose_winograd(&mut self, winograd: bool) {
+    /// Says which algorithms convolutions may use.
+    pub(crate) fn choose(&mut self, choice: Choice) {
         for node in &mut self.nodes {
             let layer: &mut dyn Any = node.layer_mut();
             if let Some(conv) = layer.downcast_mut::<Conv2d>() {
-                conv.choose(Choice { winograd });
+                conv.choose(choice);
             }
         }
     }

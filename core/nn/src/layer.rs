@@ -260,9 +260,9 @@ pub trait Layer: Any + Send + Sync {
         0
     }
 
-    /// Rearranges the parameters once a pass, for kernels that want another order.
-    fn pack(&self, params: &[f32], packed: &mut [f32]) {
-        let _ = (params, packed);
+    /// Rearranges the parameters once a pass, for kernels of these instructions that want another order.
+    fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {
+        let _ = (isa, params, packed);
     }
 
     /// Computes `y` from `x`. Not called for a layer that is [`Wide`].
@@ -306,8 +306,8 @@ pub trait Wide: Sync {
     fn scratch(&self, records: usize, threads: usize) -> usize;
 
     /// Derives the [`Layer::packed`] numbers of a layer that is only for prediction from its parameters, once.
-    fn prepare(&self, team: &mut Team, params: &[f32], packed: &mut [f32]) {
-        let _ = (team, params, packed);
+    fn prepare(&self, (team, isa): (&mut Team, Isa), params: &[f32], packed: &mut [f32]) {
+        let _ = (team, isa, params, packed);
     }
 
     /// As [`Layer::forward`]; nothing is packed but what [`Wide::prepare`] wrote.

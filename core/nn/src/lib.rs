@@ -12,6 +12,8 @@ mod arena;
 mod assemble;
 mod batch;
 #[cfg(test)]
+mod bf16_tests;
+#[cfg(test)]
 mod build_tests;
 mod execute;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::batch::{BatchView, TargetKind, find_not_whole};
 use crate::fuse::fuse;
 use crate::graph::Graph;
 use crate::initialize::draw;
+use crate::kernels::conv::Choice;
 use crate::layer::{Init, Misfit, ParameterKind};
 use crate::losses::Loss;
 use crate::metrics::Scored;
@@ -67,6 +68,7 @@ pub struct Model {
     outputs: Vec<Output>,
     /// Numbers of a record that have to be whole, not negative, and below a number.
     whole: Vec<(Range<usize>, usize)>,
+    choice: Choice,
 }
 
 impl Model {
@@ -104,15 +106,44 @@ impl Model {
         let graph = fuse(graph).arranged(input);
         let outputs = weights.into_iter().zip(losses);
         let outputs = outputs.map(|(weight, loss)| Output { weight, loss }).collect();
-        Ok(Model { input: input.clone(), output, described, parameters, graph, outputs, whole })
+        Ok(Model {
+            input: input.clone(),
+            output,
+            described,
+            parameters,
+            graph,
+            outputs,
+            whole,
+            choice: Choice::STANDARD,
+        })
     }
 
     /// Lets convolutions of 3 × 3 with stride 1 use Winograd's F(4×4, 3×3), as they do at first, or not: it needs less
     /// than half the time and rounds a few times more coarsely.
     #[must_use]
-    pub fn with_winograd(mut self, winograd: bool) -> Model {
-        self.graph.choose_winograd(winograd);
+    pub fn with_winograd(self, winograd: bool) -> Model {
+        let choice = Choice { winograd, ..self.choice };
+        self.with_choice(choice)
+    }
+
+    /// Rounds operands of matrix products and convolutions to bf16 (to nearest, ties to even) or, as at first, does not.
+    /// Sums, and all that lies between layers, stay f32. Convolutions of fewer than 16 channels, depthwise and transposed
+    /// ones stay as they are. The bits are the same on every CPU; it is faster where the CPU has AMX.
+    #[must_use]
+    pub fn with_bf16(self, bf16: bool) -> Model {
+        let choice = Choice { bf16, ..self.choice };
+        self.with_choice(choice)
+    }
+
+    fn with_choice(mut self, choice: Choice) -> Model {
+        self.choice = choice;
+        self.graph.choose(choice);
         self
+    }
+
+    /// Whether operands of products are rounded to bf16.
+    pub fn bf16(&self) -> bool {
+        self.choice.bf16
     }
 
     /// Shape of an input record.

@@ -5,6 +5,7 @@ use crate::batch::{BatchMetrics, BatchView};
 use crate::execute::{Observer, Pass, SharedMemory, SlotMetrics, pack};
 use crate::fuse::{norms_in_convolutions, prepare};
 use crate::graph::Graph;
+use crate::kernels::Isa;
 use crate::model::Model;
 use crate::plan::{Plan, Purpose};
 use crate::random::RandomKey;
@@ -37,6 +38,7 @@ pub struct Workspace {
     /// The parameters that it was prepared for, when it is for prediction.
     prepared: Option<Arc<[f32]>>,
     team: Team,
+    isa: Isa,
     plan: Plan,
     memory: Memory,
     observer: Option<Box<Observer>>,
@@ -89,13 +91,13 @@ impl Workspace {
         assert_eq!(params.len(), model.parameter_count(), "the parameters are the model's");
         let graph = prepare(model.graph());
         let mut workspace = Workspace::planned(model, graph, team, max_records, Purpose::Inference);
-        let Workspace { graph, team, plan, memory, .. } = &mut workspace;
-        pack((graph, plan), team, params, memory.packed.share());
+        let Workspace { graph, team, isa, plan, memory, .. } = &mut workspace;
+        pack((graph, plan), (team, *isa), params, memory.packed.share());
         for (i, node) in graph.nodes.iter().enumerate() {
             if let Some(wide) = node.layer.wide() {
                 // SAFETY: nobody else uses the memory now.
                 let packed = unsafe { memory.packed.share().write(plan.nodes[i].packed.clone()) };
-                wide.prepare(team, &params[node.params.clone()], packed);
+                wide.prepare((team, *isa), &params[node.params.clone()], packed);
             }
         }
         workspace.prepared = Some(Arc::clone(params));
@@ -120,7 +122,8 @@ impl Workspace {
             packed: Buffer::new(plan.packed),
             metrics: (0..max_records).map(|_| SlotMetrics::default()).collect(),
         };
-        Workspace { model, graph, prepared: None, team, plan, memory, observer: None }
+        let isa = team.isa().with_bf16(model.bf16());
+        Workspace { model, graph, prepared: None, team, isa, plan, memory, observer: None }
     }
 
     /// Has `observer` told what passes do, for profiles.
@@ -138,6 +141,11 @@ impl Workspace {
     /// The threads, for work between passes such as the optimizer's.
     pub fn team(&mut self) -> &mut Team {
         &mut self.team
+    }
+
+    /// The team's instructions, for the precision of the model.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 
     /// Most records of a micro-batch.
@@ -168,7 +176,7 @@ impl Workspace {
             model: &self.model,
             graph: &self.graph,
             plan: &self.plan,
-            isa: self.team.isa(),
+            isa: self.isa,
             batch,
             params: training.params,
             key: training.key,
@@ -177,7 +185,7 @@ impl Workspace {
             memory: self.memory.share(),
             observer: self.observer.as_deref(),
         };
-        pack((pass.graph, pass.plan), &mut self.team, training.params, pass.memory.packed);
+        pack((pass.graph, pass.plan), (&mut self.team, self.isa), training.params, pass.memory.packed);
         pass.train(&mut self.team, training.accumulate, grads, ready)
     }
 
@@ -205,7 +213,7 @@ impl Workspace {
             model: &self.model,
             graph: &self.graph,
             plan: &self.plan,
-            isa: self.team.isa(),
+            isa: self.isa,
             batch,
             params,
             key: RandomKey::default(),
@@ -215,7 +223,7 @@ impl Workspace {
             observer: self.observer.as_deref(),
         };
         if self.prepared.is_none() {
-            pack((pass.graph, pass.plan), &mut self.team, params, pass.memory.packed);
+            pack((pass.graph, pass.plan), (&mut self.team, self.isa), params, pass.memory.packed);
         }
         pass.evaluate(&mut self.team, outputs)
     }

@@ -143,6 +143,10 @@ fn read(reader: &mut Reader<'_>) -> JobSpec {
             fraction_bits: u32::try_from(reader.count("numerics.fraction_bits")).unwrap_or(u32::MAX),
             winograd: reader.flag("numerics.winograd"),
             isa: reader.text("numerics.isa"),
+            compute: match reader.text("numerics.compute").as_str() {
+                "bf16" => ComputePrecision::Bf16,
+                _ => ComputePrecision::F32,
+            },
         },
         network: NetworkSpec {
             wire: match reader.text("network.wire").as_str() {

@@ -65,7 +65,7 @@ impl SingleLayer {
 
     fn packed(&self, params: &[f32]) -> Vec<f32> {
         let mut packed = vec![f32::NAN; self.layer.packed()];
-        self.layer.pack(params, &mut packed);
+        self.layer.pack(self.isa, params, &mut packed);
         packed
     }
 
@@ -266,10 +266,20 @@ impl SingleLayer {
 
 /// Compares a layer with PyTorch: outputs and all gradients, in both layouts and with all instructions.
 pub(crate) fn check_layer(name: &str, tolerance: f64) {
+    check_layer_with(name, tolerance, &Isa::available());
+}
+
+/// As [`check_layer`], with operands of products rounded to bf16, against PyTorch's f32: a product of two numbers is off
+/// by 2⁻⁸ of it at most.
+pub(crate) fn check_layer_bf16(name: &str, tolerance: f64) {
+    check_layer_with(name, tolerance, &[Isa::best().with_bf16(true)]);
+}
+
+fn check_layer_with(name: &str, tolerance: f64, isas: &[Isa]) {
     for case in cases(name) {
         for (layout, isa) in [Layout::ChannelsLast, Layout::Planar]
             .into_iter()
-            .flat_map(|layout| Isa::available().into_iter().map(move |isa| (layout, isa)))
+            .flat_map(|layout| isas.iter().map(move |isa| (layout, *isa)))
         {
             let mut layer = with_layout(&case.component, &case.shapes, layout, isa);
             let params = layer.golden_params();

@@ -31,6 +31,23 @@ fn first(count: usize) -> __m256i {
     cpu!(_mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)))
 }
 
+/// The nearest bf16, in the upper halves; what the lower halves hold says nothing.
+#[inline(always)]
+fn bf16(x: __m256) -> __m256i {
+    cpu!({
+        let bits = _mm256_castps_si256(x);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+        let sign = _mm256_and_si256(bits, _mm256_set1_epi32(i32::MIN));
+        let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+        let abs = _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
+        let tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(abs, _mm256_set1_ps(f32::MIN_POSITIVE));
+        let rounded = _mm256_blendv_epi8(rounded, quiet, nan);
+        _mm256_blendv_epi8(rounded, sign, _mm256_castps_si256(tiny))
+    })
+}
+
 impl Avx2 {
     #[inline(always)]
     fn zip(self, other: Self, op: impl Fn(__m256, __m256) -> __m256) -> Self {
@@ -180,6 +197,25 @@ impl Lanes for Avx2 {
         };
         let ((a, b), (c, d)) = (mix(self.0, odd.0), mix(self.1, odd.1));
         (Avx2(a, b), Avx2(c, d))
+    }
+    #[inline(always)]
+    fn bf16_pairs(self, high: Self) -> Self {
+        self.zip(high, |low, high| {
+            cpu!({
+                let low = _mm256_srli_epi32::<16>(bf16(low));
+                _mm256_castsi256_ps(_mm256_blend_epi16::<0b1010_1010>(low, bf16(high)))
+            })
+        })
+    }
+    #[inline(always)]
+    fn from_bf16_pairs(self) -> (Self, Self) {
+        let low = |pairs| cpu!(_mm256_slli_epi32::<16>(_mm256_castps_si256(pairs)));
+        let upper = cpu!(_mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
+        let high = |pairs| cpu!(_mm256_and_si256(_mm256_castps_si256(pairs), upper));
+        (
+            self.map(|pairs| cpu!(_mm256_castsi256_ps(low(pairs)))),
+            self.map(|pairs| cpu!(_mm256_castsi256_ps(high(pairs)))),
+        )
     }
     #[inline(always)]
     fn sum(self) -> f32 {

@@ -20,6 +20,22 @@ fn first(count: usize) -> __mmask16 {
     ((1u32 << count.min(LANES)) - 1) as __mmask16
 }
 
+/// The nearest bf16, in the upper halves; what the lower halves hold says nothing.
+#[inline(always)]
+fn bf16(x: __m512) -> __m512i {
+    cpu!({
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+        let sign = _mm512_and_si512(bits, _mm512_set1_epi32(i32::MIN));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        let tiny = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_abs_ps(x), _mm512_set1_ps(f32::MIN_POSITIVE));
+        let rounded = _mm512_mask_blend_epi32(nan, rounded, quiet);
+        _mm512_mask_blend_epi32(tiny, rounded, sign)
+    })
+}
+
 impl Lanes for Avx512 {
     const WIDE: bool = true;
 
@@ -130,6 +146,24 @@ impl Lanes for Avx512 {
             Avx512(cpu!(_mm512_permutex2var_ps(self.0, low, odd.0))),
             Avx512(cpu!(_mm512_permutex2var_ps(self.0, high, odd.0))),
         )
+    }
+    #[inline(always)]
+    fn bf16_pairs(self, high: Self) -> Self {
+        let (low, high) = (bf16(self.0), bf16(high.0));
+        // Bits of `low`, moved down, where the mask is 0; of `high` where it is 1.
+        let pairs = cpu!(_mm512_ternarylogic_epi32::<0xd8>(
+            _mm512_srli_epi32::<16>(low),
+            high,
+            _mm512_set1_epi32(0xffff_0000_u32.cast_signed())
+        ));
+        Avx512(cpu!(_mm512_castsi512_ps(pairs)))
+    }
+    #[inline(always)]
+    fn from_bf16_pairs(self) -> (Self, Self) {
+        let pairs = cpu!(_mm512_castps_si512(self.0));
+        let high = cpu!(_mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32.cast_signed())));
+        let low = cpu!(_mm512_slli_epi32::<16>(pairs));
+        (Avx512(cpu!(_mm512_castsi512_ps(low))), Avx512(cpu!(_mm512_castsi512_ps(high))))
     }
     #[inline(always)]
     fn sum(self) -> f32 {

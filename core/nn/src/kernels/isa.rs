@@ -4,9 +4,23 @@ use super::lanes::Lanes;
 use super::portable::Portable;
 use std::fmt;
 
-/// The instructions that kernels use: a value of this type proves that the CPU has them.
+/// The instructions that kernels use, and what operands of matrix products are rounded to: a value of this type proves
+/// that the CPU has the instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Isa(Level);
+pub struct Isa {
+    level: Level,
+    bf16: Option<Bf16>,
+}
+
+/// How products of bf16 are computed; the bits are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bf16 {
+    /// By the tiles of AMX.
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
+    /// By multiplications of f32.
+    Lanes,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
@@ -83,23 +97,55 @@ impl Isa {
 
     fn widest_from(rank: usize) -> Isa {
         let level = Level::ALL.iter().copied().find(|level| level.rank() >= rank && level.detected());
-        Isa(level.unwrap_or(Level::Portable))
+        Isa::of(level.unwrap_or(Level::Portable))
     }
 
     /// Plain Rust, for every CPU; slow where the CPU has no fused multiply-add.
     pub fn portable() -> Isa {
-        Isa(Level::Portable)
+        Isa::of(Level::Portable)
     }
 
     /// Everything this CPU can run, widest first; the last is [`Isa::portable`].
     pub fn available() -> Vec<Isa> {
-        Level::ALL.iter().copied().filter(|level| level.detected()).map(Isa).collect()
+        Level::ALL.iter().copied().filter(|level| level.detected()).map(Isa::of).collect()
+    }
+
+    const fn of(level: Level) -> Isa {
+        Isa { level, bf16: None }
+    }
+
+    /// The same with operands of matrix products rounded to bf16, or not: by the tiles of AMX where the CPU has them and
+    /// the level is the widest, otherwise with the same bits by multiplications of f32, which takes longer than products
+    /// of f32.
+    #[must_use]
+    pub fn with_bf16(self, bf16: bool) -> Isa {
+        #[cfg(target_arch = "x86_64")]
+        if bf16 && self.level == Level::Avx512 && super::gemm::bf16::has_tiles() {
+            return Isa { bf16: Some(Bf16::Tiles), ..self };
+        }
+        Isa { bf16: bf16.then_some(Bf16::Lanes), ..self }
+    }
+
+    /// The same with products of bf16 computed without tiles.
+    #[cfg(test)]
+    pub(super) fn imitating_bf16(self) -> Isa {
+        Isa { bf16: Some(Bf16::Lanes), ..self }
+    }
+
+    /// Whether operands of matrix products are rounded to bf16, and these instructions have none for it.
+    pub fn imitates_bf16(self) -> bool {
+        self.bf16 == Some(Bf16::Lanes)
+    }
+
+    /// How products of bf16 are computed, where operands are rounded to it.
+    pub(super) fn bf16(self) -> Option<Bf16> {
+        self.bf16
     }
 
     /// Runs `kernel` compiled for these instructions.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        match self.0 {
+        match self.level {
             Level::Portable => kernel.run::<Portable>(),
             // SAFETY: an `Isa` of this level is made only after `detected` found the features below.
             #[cfg(target_arch = "x86_64")]
@@ -125,13 +171,19 @@ fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
 
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
+        f.write_str(match self.level {
             Level::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "AVX2",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "AVX-512",
-        })
+        })?;
+        match self.bf16 {
+            None => Ok(()),
+            #[cfg(target_arch = "x86_64")]
+            Some(Bf16::Tiles) => f.write_str(" and AMX, bf16"),
+            Some(Bf16::Lanes) => f.write_str(", bf16 imitated"),
+        }
     }
 }
 
@@ -177,7 +229,8 @@ mod tests {
                     second,
                     part,
                 ]);
-                vectors.push(V::splat(a.sum()));
+                let (low, high) = a.bf16_pairs(b).from_bf16_pairs();
+                vectors.extend([low, high, V::splat(a.sum())]);
                 let mut out = vec![0.0f32; LANES * (vectors.len() + 1)];
                 for (i, vector) in vectors.iter().enumerate() {
                     vector.store(out.as_mut_ptr().add(LANES * i));
@@ -194,7 +247,7 @@ mod tests {
         assert_eq!(Isa::at_most("portable"), Some(Isa::portable()));
         assert_eq!(Isa::at_most("sse9"), None);
         for (rank, name) in Isa::NAMES.iter().enumerate() {
-            assert!(Isa::at_most(name).is_some_and(|isa| isa.0.rank() >= rank), "{name}");
+            assert!(Isa::at_most(name).is_some_and(|isa| isa.level.rank() >= rank), "{name}");
         }
     }
 

@@ -86,6 +86,11 @@ pub(crate) trait Lanes: Copy {
     fn deinterleave(self, next: Self) -> (Self, Self);
     /// The inverse of [`Lanes::deinterleave`].
     fn interleave(self, odd: Self) -> (Self, Self);
+    /// Pairs of bf16, those of `self` in the lower halves of the lanes: both rounded to nearest, ties to even, numbers
+    /// below the smallest normal one to 0, as Intel's `VCVTNE2PS2BF16` does.
+    fn bf16_pairs(self, high: Self) -> Self;
+    /// The numbers of such pairs.
+    fn from_bf16_pairs(self) -> (Self, Self);
     /// Sum of all lanes: halves are added to halves, 8 + 8, 4 + 4, 2 + 2, 1 + 1.
     fn sum(self) -> f32;
 }

@@ -6,6 +6,19 @@ use super::lanes::{LANES, Lanes};
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; LANES]);
 
+/// The upper half of the nearest number that has only one.
+#[inline(always)]
+fn bf16(x: f32) -> u32 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        return (bits >> 16) | 0x40;
+    }
+    if x.abs() < f32::MIN_POSITIVE {
+        return (bits >> 16) & 0x8000;
+    }
+    (bits + 0x7fff + ((bits >> 16) & 1)) >> 16
+}
+
 impl Portable {
     #[inline(always)]
     fn zip(self, other: Self, op: impl Fn(f32, f32) -> f32) -> Self {
@@ -118,6 +131,15 @@ impl Lanes for Portable {
     fn interleave(self, odd: Self) -> (Self, Self) {
         let at = |i: usize| if i.is_multiple_of(2) { self.0[i / 2] } else { odd.0[i / 2] };
         (Portable(std::array::from_fn(at)), Portable(std::array::from_fn(|i| at(i + LANES))))
+    }
+    #[inline(always)]
+    fn bf16_pairs(self, high: Self) -> Self {
+        self.zip(high, |low, high| f32::from_bits(bf16(low) | bf16(high) << 16))
+    }
+    #[inline(always)]
+    fn from_bf16_pairs(self) -> (Self, Self) {
+        let low = self.map(|pair| f32::from_bits(pair.to_bits() << 16));
+        (low, self.map(|pair| f32::from_bits(pair.to_bits() & 0xffff_0000)))
     }
     #[inline(always)]
     fn sum(self) -> f32 {

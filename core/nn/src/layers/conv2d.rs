@@ -12,6 +12,7 @@ use super::conv_planar::Planar;
 use super::conv_prepared::Prepared;
 use super::conv_whole::Whole;
 use super::window::Window;
+use crate::kernels::Isa;
 use crate::kernels::conv::{Choice, ConvSize};
 use crate::kernels::elementwise::Function;
 use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Wide};
@@ -35,9 +36,6 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
 
 /// With fewer filters a group than this, vectors along filters would idle.
 const FEW_FILTERS: usize = 16;
-
-/// Until somebody says otherwise.
-const WINOGRAD: Choice = Choice { winograd: true };
 
 /// Weights of a filter: what is larger is a typing mistake.
 pub(super) const MAX_FILTER: usize = 1 << 24;
@@ -120,7 +118,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
     let kernel = if conv.group_outputs() < FEW_FILTERS && !conv.size().depthwise() {
         Kernel::Planar(Planar::new(conv)?)
     } else {
-        Kernel::Whole(Box::new(Whole::new(&conv, WINOGRAD)))
+        Kernel::Whole(Box::new(Whole::new(&conv, Choice::STANDARD)))
     };
     let weight = vec![filters, conv.group_inputs(), conv.window.kernel[0], conv.window.kernel[1]];
     Ok(Box::new(Conv2d { conv, shape, weight, kernel }))
@@ -143,10 +141,10 @@ pub(crate) struct Conv2d {
 impl Conv2d {
     /// A convolution of all records at once whose output and weights the user knows by other shapes.
     pub(super) fn whole(conv: Conv, shape: Shape, weight: Vec<usize>) -> Self {
-        Conv2d { conv, shape, weight, kernel: Kernel::Whole(Box::new(Whole::new(&conv, WINOGRAD))) }
+        Conv2d { conv, shape, weight, kernel: Kernel::Whole(Box::new(Whole::new(&conv, Choice::STANDARD))) }
     }
 
-    /// Plans its passes anew, with or without Winograd's algorithm.
+    /// Plans its passes anew, by other algorithms.
     pub(crate) fn choose(&mut self, choice: Choice) {
         if let Kernel::Whole(whole) = &mut self.kernel {
             let rectify = whole.rectify;
@@ -233,7 +231,7 @@ impl Layer for Conv2d {
         }
     }
 
-    fn pack(&self, params: &[f32], packed: &mut [f32]) {
+    fn pack(&self, _: Isa, params: &[f32], packed: &mut [f32]) {
         if let Kernel::Planar(planar) = &self.kernel {
             planar.pack(&params[..self.conv.weights()], packed);
         }

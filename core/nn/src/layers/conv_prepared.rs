@@ -7,6 +7,7 @@
 use super::batch_norm::BatchNorm;
 use super::conv2d::Conv;
 use crate::arena::{ALIGN, Shared};
+use crate::kernels::Isa;
 use crate::kernels::batch_norm::{Affine, apply};
 use crate::kernels::conv::{self, Begin, Choice, ForwardArgs};
 use crate::layer::{Backward, Forward, Layer, Needs, Wide};
@@ -92,8 +93,8 @@ impl Wide for Prepared {
         self.forward.scratch(records, threads)
     }
 
-    fn prepare(&self, team: &mut Team, params: &[f32], packed: &mut [f32]) {
-        let (isa, [offsets, ones], filters) = (team.isa(), self.lines(), self.filters());
+    fn prepare(&self, (team, isa): (&mut Team, Isa), params: &[f32], packed: &mut [f32]) {
+        let ([offsets, ones], filters) = (self.lines(), self.filters());
         let (weights, rest) = params.split_at(self.conv.weights());
         let (bias, rest) = rest.split_at(if self.conv.bias { filters } else { 0 });
         packed[ones..][..filters].fill(1.0);

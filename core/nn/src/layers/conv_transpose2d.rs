@@ -141,7 +141,7 @@ pub(super) struct ConvTranspose {
 impl ConvTranspose {
     pub(super) fn new(conv: Conv, bias: bool, shape: Shape, weight: Vec<usize>) -> Self {
         // Seldom 3 × 3 with stride 1.
-        let (size, choice) = (conv.size(), Choice { winograd: false });
+        let (size, choice) = (conv.size(), Choice { winograd: false, bf16: false });
         let (data, forward) = (BackwardData::plan(&size, choice), conv::Forward::plan(&size, choice));
         let gradient = BackwardWeights::plan(&size, choice);
         ConvTranspose { conv, data, forward, gradient, bias, shape, weight }

@@ -167,6 +167,12 @@ mod tests {
     }
 
     #[test]
+    fn agrees_with_pytorch_in_bf16() {
+        golden::check_layer_bf16("linear", 2e-2);
+        golden::check_layer_bf16("linear_rows", 2e-2);
+    }
+
+    #[test]
     fn gradient_agrees_with_differences() {
         golden::check_layer_gradient("linear", 2e-3);
         golden::check_layer_gradient("linear_rows", 2e-3);

@@ -31,6 +31,7 @@ mod tests {
     fn agrees_with_pytorch() {
         golden::check_layer("lstm", 5e-6);
         golden::check_layer("lstm_lengths", 5e-6);
+        golden::check_layer_bf16("lstm", 3e-2);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! out is channels last; where the inner layer wants or gives planar images they are converted here.
 
 use super::relayout::{to_channels_last, to_planar};
+use crate::kernels::Isa;
 use crate::layer::{
     Backward, Context, Forward, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard, Wide,
 };
@@ -195,8 +196,8 @@ impl Layer for TimeDistributed {
         self.layer.packed()
     }
 
-    fn pack(&self, params: &[f32], packed: &mut [f32]) {
-        self.layer.pack(params, packed);
+    fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {
+        self.layer.pack(isa, params, packed);
     }
 
     fn forward(&self, pass: Forward<'_>) {

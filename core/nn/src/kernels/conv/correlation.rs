@@ -8,12 +8,14 @@
 //! stride meets only the taps with `tap · dilation ≡ r`; each such phase is a correlation of its own with stride 1 that
 //! writes every stride-th pixel.
 
+use super::bf16::{GatherPairs, PackPairs};
 use super::gather::{Gather, Prologue};
 use super::size::ConvSize;
 use super::tile::{PANEL, RowBand, Start};
 use super::weights::{PackPanels, panel_at, panels_len};
 use super::{Begin, Target, statistics};
 use crate::kernels::Isa;
+use crate::kernels::gemm::bf16::{Engine, STEP};
 use crate::kernels::lanes::LANES;
 use crate::team::Team;
 
@@ -80,6 +82,10 @@ pub(super) struct Correlation {
     /// Where gathering begins for the first output pixel, and what it needs for one: rows and columns.
     low: [isize; 2],
     reach: [usize; 2],
+    /// Whether operands are rounded to bf16; pixels are then gathered, and weights packed, as pairs.
+    bf16: bool,
+    /// Channels of a gathered pixel: those of a group, with bf16 filled up to whole blocks.
+    pixel: usize,
     /// Channels of a block.
     block: usize,
     /// Numbers from an output, and from an input channel, to the next in PyTorch's weights, and of those of a group.
@@ -91,7 +97,7 @@ pub(super) struct Correlation {
 type AxisTaps = Vec<(usize, isize)>;
 
 impl Correlation {
-    pub(super) fn forward(size: &ConvSize) -> Correlation {
+    pub(super) fn forward(size: &ConvSize, bf16: bool) -> Correlation {
         let axis = |axis: usize| -> AxisTaps {
             let at = |tap| (tap * size.dilation[axis]) as isize - size.padding[axis] as isize;
             (0..size.kernel[axis]).map(|tap| (tap, at(tap))).collect()
@@ -101,10 +107,10 @@ impl Correlation {
         let to = plane(size.output, size.group_outputs());
         let phases = vec![([0; 2], to.size, [axis(0), axis(1)])];
         let strides = [size.group_inputs() * size.taps(), size.taps()];
-        Correlation::plan(size, [from, to], size.stride, [1; 2], phases, strides)
+        Correlation::plan((size, bf16), [from, to], size.stride, [1; 2], phases, strides)
     }
 
-    pub(super) fn backward(size: &ConvSize) -> Correlation {
+    pub(super) fn backward(size: &ConvSize, bf16: bool) -> Correlation {
         let plane = |[h, w, channels]: [usize; 3], part| Plane { size: [h, w], channels, part };
         let from = plane(size.output, size.group_outputs());
         let to = plane(size.input, size.group_inputs());
@@ -123,11 +129,11 @@ impl Correlation {
             }
         }
         let strides = [size.taps(), size.group_inputs() * size.taps()];
-        Correlation::plan(size, [from, to], [1; 2], size.stride, phases, strides)
+        Correlation::plan((size, bf16), [from, to], [1; 2], size.stride, phases, strides)
     }
 
     fn plan(
-        size: &ConvSize,
+        (size, bf16): (&ConvSize, bool),
         [from, to]: [Plane; 2],
         stride: [usize; 2],
         step: [usize; 2],
@@ -146,7 +152,7 @@ impl Correlation {
             }
             reach[axis] = reach[axis].max(1);
         }
-        let block = if from.part <= LANES { from.part } else { LANES };
+        let block = if bf16 { STEP } else { from.part.min(LANES) };
         let mut planned = Correlation {
             groups: size.groups,
             from,
@@ -157,6 +163,8 @@ impl Correlation {
             sample,
             low,
             reach,
+            bf16,
+            pixel: if bf16 { from.part.next_multiple_of(STEP) } else { from.part },
             block,
             strides,
             weights: size.weights_len() / size.groups,
@@ -168,11 +176,16 @@ impl Correlation {
                 .iter()
                 .flat_map(|(i, _)| columns.iter().map(move |(j, _)| i * size.kernel[1] + j))
                 .collect();
-            let packed = panels_len(to.part, from.part * taps.len());
+            let packed = planned.numbers(panels_len(to.part, planned.pixel * taps.len()));
             planned.phases.push(Phase { first, size: pixels, taps, weights, chunks });
             weights += packed;
         }
         planned
+    }
+
+    /// Numbers of memory: two of bf16 take one.
+    fn numbers(&self, numbers: usize) -> usize {
+        if self.bf16 { numbers / 2 } else { numbers }
     }
 
     /// Columns that are gathered.
@@ -191,11 +204,11 @@ impl Correlation {
             return Vec::new();
         }
         // Columns side by side make one segment.
-        let joined = columns.windows(2).all(|two| two[1].1 == two[0].1 + 1);
+        let joined = !self.bf16 && columns.windows(2).all(|two| two[1].1 == two[0].1 + 1);
         let (starts, joint) = if joined { (&columns[..1], columns.len()) } else { (&columns[..], 1) };
         let mut chunks: Vec<Chunk> = Vec::new();
-        for first in (0..self.from.part).step_by(self.block) {
-            let width = self.block.min(self.from.part - first);
+        for first in (0..self.pixel).step_by(self.block) {
+            let width = self.block.min(self.pixel - first);
             let mut segments = Vec::new();
             for (_, row) in rows {
                 for (_, column) in starts {
@@ -206,7 +219,8 @@ impl Correlation {
             match chunks.last_mut() {
                 Some(last)
                     if last.length == length
-                        && (last.segments.len() + segments.len()) * length * PANEL <= RESIDENT =>
+                        && (self.bf16
+                            || (last.segments.len() + segments.len()) * length * PANEL <= RESIDENT) =>
                 {
                     last.segments.extend(segments);
                 }
@@ -218,14 +232,14 @@ impl Correlation {
 
     fn segment(&self, first: usize, width: usize, row: isize, column: isize) -> u32 {
         let columns = self.columns();
-        (row as usize * columns * self.from.part + first * columns + column as usize * width) as u32
+        (row as usize * columns * self.pixel + first * columns + column as usize * width) as u32
     }
 
     /// How the work of `records` images is cut.
     fn partition(&self, records: usize) -> Partition {
         let (height, width) =
             (self.to.size[0].div_ceil(self.step[0]), self.to.size[1].div_ceil(self.step[1]));
-        let row = self.columns() * self.from.part;
+        let row = self.numbers(self.columns() * self.pixel);
         let fits = (GATHERED / row.max(1)).saturating_sub(self.reach[0]) / self.read[0] + 1;
         let mut rows = height.div_ceil(height.div_ceil(fits.clamp(1, height)));
         let panels = self.to.part.div_ceil(PANEL);
@@ -255,14 +269,25 @@ impl Correlation {
     }
 
     fn group_packed(&self) -> usize {
-        let len = |phase: &Phase| panels_len(self.to.part, self.from.part * phase.taps.len());
+        let len = |phase: &Phase| self.numbers(panels_len(self.to.part, self.pixel * phase.taps.len()));
         self.phases.iter().map(len).sum()
     }
 
-    pub(super) fn pack(&self, team: &mut Team, weights: &[f32], packed: &mut [f32]) {
+    pub(super) fn pack(&self, team: &mut Team, isa: Isa, weights: &[f32], packed: &mut [f32]) {
         let (from, to) = (self.weights, self.group_packed());
         for (weights, packed) in weights.chunks_exact(from).zip(packed.chunks_exact_mut(to.max(1))) {
             for phase in self.phases.iter().filter(|phase| !phase.taps.is_empty()) {
+                if self.bf16 {
+                    let pairs = PackPairs {
+                        outputs: self.to.part,
+                        inputs: self.from.part,
+                        taps: &phase.taps,
+                        output_stride: self.strides[0],
+                        input_stride: self.strides[1],
+                    };
+                    pairs.run(team, isa, weights, &mut packed[phase.weights..]);
+                    continue;
+                }
                 let panels = PackPanels {
                     outputs: self.to.part,
                     inputs: self.from.part,
@@ -286,7 +311,7 @@ impl Correlation {
     }
 
     fn image_scratch(&self, rows: usize) -> usize {
-        self.gathered(0, rows) * self.columns() * self.from.part
+        self.numbers(self.gathered(0, rows) * self.columns() * self.pixel)
     }
 
     /// Parts of the images, each with statistics of its own.
@@ -342,25 +367,32 @@ impl Correlation {
                 prologue: job.prologue.map(|prologue| prologue.from(channel)),
             };
             // SAFETY: the slice holds an image; a thread's scratch holds as many gathered images as a task has.
-            unsafe { gather.run(task.isa) };
+            unsafe { if self.bf16 { GatherPairs(gather).run_on(task.isa) } else { gather.run(task.isa) } };
         }
+        let mut engine = self.bf16.then(|| Engine::new(task.isa));
         for panel in task.panels.clone().step_by(PANEL) {
             for phase in &self.phases {
                 // SAFETY: as above.
-                unsafe { self.panel(job, task, phase, panel) };
+                unsafe { self.panel(job, task, (phase, panel), engine.as_mut()) };
             }
         }
     }
 
     /// # Safety
     /// As [`Correlation::task`]; the input is gathered.
-    unsafe fn panel(&self, job: &Job<'_>, task: &Task, phase: &Phase, panel: usize) {
+    unsafe fn panel(
+        &self,
+        job: &Job<'_>,
+        task: &Task,
+        (phase, panel): (&Phase, usize),
+        mut engine: Option<&mut Engine>,
+    ) {
         let rows = task.rows.start..task.rows.end.min(phase.size[0]);
         if rows.is_empty() {
             return;
         }
         let columns = (self.to.part - panel).min(PANEL);
-        let steps = self.from.part * phase.taps.len();
+        let steps = self.numbers(self.pixel * phase.taps.len());
         let channel = task.group * self.to.part + panel;
         let weights =
             &job.weights[task.group * self.group_packed() + phase.weights + panel_at(panel, steps)..];
@@ -384,7 +416,7 @@ impl Correlation {
                     rows: phase.size[1],
                     a: task.gathered.wrapping_add(at * task.image_scratch),
                     a_row: self.read[1] * chunk.width,
-                    a_line: self.read[0] * self.columns() * self.from.part,
+                    a_line: self.read[0] * self.columns() * self.pixel,
                     segments: &chunk.segments,
                     length: chunk.length,
                     b: weights[chunk.before * width..].as_ptr(),
@@ -398,7 +430,12 @@ impl Correlation {
                 };
                 // SAFETY: the gathered rectangle holds what the rows read at every segment, the panel its steps; the
                 // caller vouches for the output.
-                unsafe { band.run(task.isa) };
+                unsafe {
+                    match &mut engine {
+                        Some(engine) => engine.run(band.of_pairs()),
+                        None => band.run(task.isa),
+                    }
+                };
             }
         }
         if let Some(partials) = job.partials {

@@ -47,8 +47,19 @@ impl Gather<'_> {
         isa.run(self);
     }
 
+    /// # Panics
+    /// When a prologue has not a scale and a shift of every channel that is copied.
+    pub(super) fn check_prologue(&self) {
+        if let Some(prologue) = self.prologue {
+            assert!(
+                prologue.scale.len() >= self.channels && prologue.shift.len() >= self.channels,
+                "a prologue has a scale and a shift of every channel"
+            );
+        }
+    }
+
     /// Columns of the rectangle that lie on the image, and the image's column of the first.
-    fn inside(&self) -> (usize, usize, usize) {
+    pub(super) fn inside(&self) -> (usize, usize, usize) {
         let (low, step) = (self.low[1], self.sample[1]);
         let first = if low < 0 { low.unsigned_abs().div_ceil(step) } else { 0 };
         let start = low + (first * step) as isize;
@@ -113,12 +124,7 @@ impl Kernel for Gather<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        if let Some(prologue) = self.prologue {
-            assert!(
-                prologue.scale.len() >= self.channels && prologue.shift.len() >= self.channels,
-                "a prologue has a scale and a shift of every channel"
-            );
-        }
+        self.check_prologue();
         let (first, end, start) = self.inside();
         for row in 0..self.size[0] {
             let to = self.to.wrapping_add(row * self.size[1] * self.channels);

@@ -6,6 +6,7 @@
 //! | [`pointwise`] | of one pixel: a matrix product on the image as it lies | forward, backward-data |
 //! | [`gradient`] | any: outer products, direct | backward-weights |
 //! | [`depthwise`] | one a channel | all |
+//! | [`bf16_gradient`] | any, of enough channels, operands rounded to bf16 | backward-weights |
 //! | [`winograd`] | 3 × 3, stride 1: a quarter of the multiplications | all |
 //!
 //! Each pass is planned once for its sizes ([`Forward`], [`BackwardData`], [`BackwardWeights`]), says how much scratch
@@ -14,6 +15,8 @@
 //!
 //! Refuses to: allocate in a pass, choose threads, know layers.
 
+mod bf16;
+mod bf16_gradient;
 mod correlation;
 mod depthwise;
 mod gather;
@@ -29,6 +32,7 @@ mod winograd;
 
 use super::Isa;
 use crate::team::Team;
+use bf16_gradient::GradientOfPairs;
 use correlation::{Correlation, Job};
 use depthwise::{Depthwise, DepthwiseGradient};
 pub use gather::Prologue;
@@ -127,9 +131,22 @@ pub struct BackwardWeights {
 pub struct Choice {
     /// Whether 3 × 3 filters with stride 1 may go through F(4×4, 3×3), which is faster and rounds more coarsely.
     pub winograd: bool,
+    /// Whether operands are rounded to bf16 where that is faster; Winograd's algorithm is then not used.
+    pub bf16: bool,
 }
 
+/// With fewer channels of a group to sum over or to write, tiles of bf16 would be filled with zeros.
+const FEW_CHANNELS: usize = 16;
+
 impl Choice {
+    /// Until somebody says otherwise.
+    pub const STANDARD: Choice = Choice { winograd: true, bf16: false };
+
+    /// Whether operands are rounded to bf16.
+    fn bf16(self, size: &ConvSize) -> bool {
+        self.bf16 && size.group_inputs().min(size.group_outputs()) >= FEW_CHANNELS
+    }
+
     /// Whether F(4×4, 3×3) is allowed, possible and faster.
     fn winograd(self, size: &ConvSize) -> bool {
         self.winograd && winograd::applies(size) && winograd::pays(size)
@@ -140,6 +157,7 @@ impl Choice {
 #[derive(Debug)]
 enum Summing {
     Direct(Gradient),
+    Bf16(GradientOfPairs),
     Winograd(WinogradGradient),
     Depthwise(DepthwiseGradient),
 }
@@ -165,7 +183,7 @@ impl Correlating {
 
     fn pack(&self, team: &mut Team, isa: Isa, weights: &[f32], packed: &mut [f32]) {
         match self {
-            Correlating::Direct(direct) => direct.pack(team, weights, packed),
+            Correlating::Direct(direct) => direct.pack(team, isa, weights, packed),
             Correlating::Pointwise(pointwise) => pointwise.pack(team, weights, packed),
             Correlating::Winograd(winograd) => winograd.pack(team, isa, weights, packed),
             Correlating::Depthwise(depthwise) => depthwise.pack(weights, packed),
@@ -203,14 +221,16 @@ impl Correlating {
 impl Forward {
     /// Plans the pass.
     pub fn plan(size: &ConvSize, choice: Choice) -> Forward {
-        let how = if choice.winograd(size) {
+        let how = if choice.bf16(size) {
+            Correlating::Direct(Correlation::forward(size, true))
+        } else if choice.winograd(size) {
             Correlating::Winograd(Winograd::forward(size))
         } else if size.depthwise() {
             Correlating::Depthwise(Depthwise::forward(size))
         } else if size.pointwise() {
             Correlating::Pointwise(Pointwise::forward(size))
         } else {
-            Correlating::Direct(Correlation::forward(size))
+            Correlating::Direct(Correlation::forward(size, false))
         };
         Forward { size: *size, how }
     }
@@ -267,14 +287,16 @@ impl Forward {
 impl BackwardData {
     /// Plans the pass.
     pub fn plan(size: &ConvSize, choice: Choice) -> BackwardData {
-        let how = if choice.winograd(size) {
+        let how = if choice.bf16(size) {
+            Correlating::Direct(Correlation::backward(size, true))
+        } else if choice.winograd(size) {
             Correlating::Winograd(Winograd::backward(size))
         } else if size.depthwise() {
             Correlating::Depthwise(Depthwise::backward(size))
         } else if size.pointwise() && size.stride == [1; 2] {
             Correlating::Pointwise(Pointwise::backward(size))
         } else {
-            Correlating::Direct(Correlation::backward(size))
+            Correlating::Direct(Correlation::backward(size, false))
         };
         BackwardData { size: *size, how }
     }
@@ -321,7 +343,9 @@ impl BackwardData {
 impl BackwardWeights {
     /// Plans the pass.
     pub fn plan(size: &ConvSize, choice: Choice) -> BackwardWeights {
-        let how = if choice.winograd(size) {
+        let how = if choice.bf16(size) {
+            Summing::Bf16(GradientOfPairs::new(size))
+        } else if choice.winograd(size) {
             Summing::Winograd(WinogradGradient::new(size))
         } else if size.depthwise() {
             Summing::Depthwise(DepthwiseGradient::new(size))
@@ -334,6 +358,7 @@ impl BackwardWeights {
     fn scratch_of(&self, records: usize) -> usize {
         match &self.how {
             Summing::Direct(direct) => direct.scratch(records),
+            Summing::Bf16(pairs) => pairs.scratch(records),
             Summing::Winograd(winograd) => winograd.scratch(records),
             Summing::Depthwise(depthwise) => depthwise.scratch(),
         }
@@ -364,6 +389,7 @@ impl BackwardWeights {
         };
         match &self.how {
             Summing::Direct(direct) => direct.run(team, isa, job, scratch),
+            Summing::Bf16(pairs) => pairs.run(team, isa, job, scratch),
             Summing::Winograd(winograd) => winograd.run(team, isa, job, scratch),
             Summing::Depthwise(depthwise) => depthwise.run(team, isa, job, scratch),
         }

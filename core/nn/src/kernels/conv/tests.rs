@@ -16,7 +16,7 @@ struct Case {
     bias: bool,
     relu: bool,
     prologue: bool,
-    winograd: bool,
+    choice: Choice,
 }
 
 /// Calls `visit(x, w, y)` with the places of every product of the convolution.
@@ -74,31 +74,62 @@ impl Case {
         data.x.iter().enumerate().map(see).collect()
     }
 
+    fn rounding(&self) -> Rounding {
+        match self.choice {
+            choice if choice.bf16(&self.size) => Rounding::Bf16,
+            Choice { winograd: true, .. } => Rounding::Mixed,
+            _ => Rounding::Own,
+        }
+    }
+
     fn prologue<'a>(&self, data: &'a Data) -> Option<Prologue<'a>> {
         self.prologue.then_some(Prologue { scale: &data.scale, shift: &data.shift, relu: true })
     }
+}
+
+/// What rounds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rounding {
+    /// The terms of each sum.
+    Own,
+    /// Terms of neighbours too.
+    Mixed,
+    /// Both numbers of a product, by 2⁻⁹ each.
+    Bf16,
 }
 
 /// What a pass writes starts with this where it adds.
 const THERE: f32 = 0.5;
 
 /// Whether `got` is `expected` but for rounding of terms whose magnitudes add up to `scale`: relative to each number's
-/// own, but where a transform mixes the terms of neighbours (`mixed`) to the largest.
-fn close(what: &str, got: &[f32], expected: &[f64], scale: &[f64], mixed: bool) -> Result<(), TestCaseError> {
-    let largest = if mixed { scale.iter().copied().fold(0.0, f64::max) } else { 0.0 };
+/// own, but where a transform mixes the terms of neighbours to the largest.
+fn close(
+    what: &str,
+    got: &[f32],
+    expected: &[f64],
+    scale: &[f64],
+    rounding: Rounding,
+) -> Result<(), TestCaseError> {
+    let largest = if rounding == Rounding::Mixed { scale.iter().copied().fold(0.0, f64::max) } else { 0.0 };
+    let unit = if rounding == Rounding::Bf16 { 1.0 / 128.0 } else { 2e-5 };
     for (i, (got, (expected, scale))) in got.iter().zip(expected.iter().zip(scale)).enumerate() {
         let off = (f64::from(*got) - expected).abs();
-        prop_assert!(off <= 2e-5 * (1.0 + scale.max(largest)), "{} {}: {} {}", what, i, got, expected);
+        prop_assert!(off <= unit * (1.0 + scale.max(largest)), "{} {}: {} {}", what, i, got, expected);
     }
     Ok(())
 }
 
 /// The bits of `run` on every CPU and for 1, 2 and 3 threads, which must be the same.
-fn everywhere(what: &str, run: impl Fn(&mut Team, Isa) -> Vec<f32>) -> Result<Vec<f32>, TestCaseError> {
+fn everywhere(
+    what: &str,
+    bf16: bool,
+    run: impl Fn(&mut Team, Isa) -> Vec<f32>,
+) -> Result<Vec<f32>, TestCaseError> {
     let mut first: Option<Vec<f32>> = None;
-    for isa in Isa::available() {
+    let best = Isa::best().with_bf16(bf16);
+    for isa in Isa::available().into_iter().map(|isa| isa.with_bf16(bf16)) {
         for threads in 1..=3 {
-            if threads > 1 && isa != Isa::best() {
+            if threads > 1 && isa != best {
                 continue;
             }
             let got = run(&mut Team::new(threads).expect("threads"), isa);
@@ -114,8 +145,8 @@ fn check_forward(case: &Case) -> Result<(), TestCaseError> {
     let (size, records, data) = (&case.size, case.records, case.data());
     let (k, seen) = (size.output[2], case.seen(&data));
     let y_len = records * size.output_len();
-    let y = everywhere("forward", |team, isa| {
-        let pass = Forward::plan(size, Choice { winograd: case.winograd });
+    let y = everywhere("forward", case.choice.bf16, |team, isa| {
+        let pass = Forward::plan(size, case.choice);
         let mut packed = vec![f32::NAN; pass.packed()];
         pass.pack(team, isa, &data.weights, &mut packed);
         let mut scratch = vec![f32::NAN; pass.scratch(records, team.threads())];
@@ -155,7 +186,7 @@ fn check_forward(case: &Case) -> Result<(), TestCaseError> {
     if case.relu {
         expected.iter_mut().for_each(|y| *y = y.max(0.0));
     }
-    close("y", &y[..y_len], &expected, &scale, case.winograd)?;
+    close("y", &y[..y_len], &expected, &scale, case.rounding())?;
     let mut sums = vec![0.0; 2 * k];
     let mut sums_scale = vec![0.0; 2 * k];
     for (i, y) in y[..y_len].iter().map(|y| f64::from(*y)).enumerate() {
@@ -164,14 +195,14 @@ fn check_forward(case: &Case) -> Result<(), TestCaseError> {
             sums_scale[at] += value.abs();
         }
     }
-    close("sums", &y[y_len..], &sums, &sums_scale, false)
+    close("sums", &y[y_len..], &sums, &sums_scale, Rounding::Own)
 }
 
 fn check_backward_data(case: &Case) -> Result<(), TestCaseError> {
     let (size, records, data) = (&case.size, case.records, case.data());
     let x_len = records * size.input_len();
-    let dx = everywhere("backward-data", |team, isa| {
-        let pass = BackwardData::plan(size, Choice { winograd: case.winograd });
+    let dx = everywhere("backward-data", case.choice.bf16, |team, isa| {
+        let pass = BackwardData::plan(size, case.choice);
         let mut packed = vec![f32::NAN; pass.packed()];
         pass.pack(team, isa, &data.weights, &mut packed);
         let mut scratch = vec![f32::NAN; pass.scratch(records, team.threads())];
@@ -187,15 +218,15 @@ fn check_backward_data(case: &Case) -> Result<(), TestCaseError> {
         expected[x] += product;
         scale[x] += product.abs();
     });
-    close("dx", &dx, &expected, &scale, case.winograd)
+    close("dx", &dx, &expected, &scale, case.rounding())
 }
 
 fn check_backward_weights(case: &Case) -> Result<(), TestCaseError> {
     let (size, records, data) = (&case.size, case.records, case.data());
     let (k, seen, len) = (size.output[2], case.seen(&data), size.weights_len());
     let begin = if case.add { THERE } else { f32::NAN };
-    let got = everywhere("backward-weights", |team, isa| {
-        let pass = BackwardWeights::plan(size, Choice { winograd: case.winograd });
+    let got = everywhere("backward-weights", case.choice.bf16, |team, isa| {
+        let pass = BackwardWeights::plan(size, case.choice);
         let mut scratch = vec![f32::NAN; pass.scratch(records, team.threads())];
         let (mut dweights, mut dbias) = (vec![begin; len], vec![begin; k]);
         let args = BackwardWeightsArgs {
@@ -224,7 +255,7 @@ fn check_backward_weights(case: &Case) -> Result<(), TestCaseError> {
         expected[len + i % k] += f64::from(*dy);
         scale[len + i % k] += f64::from(dy.abs());
     }
-    close("dweights", &got, &expected, &scale, case.winograd)
+    close("dweights", &got, &expected, &scale, case.rounding())
 }
 
 /// Sizes on both sides of the borders of vectors, panels, tiles and blocks.
@@ -251,7 +282,15 @@ fn cases() -> impl Strategy<Value = Case> {
             groups,
         };
         let (add, bias, relu, prologue) = flags;
-        Some(Case { size, records, add, bias, relu, prologue, winograd: false })
+        Some(Case {
+            size,
+            records,
+            add,
+            bias,
+            relu,
+            prologue,
+            choice: Choice { winograd: false, bf16: false },
+        })
     })
 }
 
@@ -286,13 +325,28 @@ fn winograd_cases() -> impl Strategy<Value = Case> {
         let (input, ones) = ([h, w, channels[0]], [1; 2]);
         let (kernel, stride, dilation) = ([3; 2], ones, ones);
         case.size = ConvSize { input, output, kernel, stride, padding, dilation, groups: 1 };
-        case.winograd = true;
-        Some(case).filter(|case| Choice { winograd: true }.winograd(&case.size))
+        case.choice = Choice { winograd: true, bf16: false };
+        Some(case).filter(|case| case.choice.winograd(&case.size))
+    })
+}
+
+/// The same with operands rounded to bf16: of any size, and of one pixel.
+fn bf16_cases() -> impl Strategy<Value = Case> {
+    prop_oneof![cases(), pointwise_cases()].prop_filter_map("enough channels", |mut case| {
+        case.choice.bf16 = true;
+        Some(case).filter(|case| case.choice.bf16(&case.size))
     })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn bf16_is_right_and_the_same_everywhere(case in bf16_cases()) {
+        check_forward(&case)?;
+        check_backward_data(&case)?;
+        check_backward_weights(&case)?;
+    }
 
     #[test]
     fn forward_is_right_and_the_same_everywhere(case in cases()) {

@@ -1,9 +1,12 @@
 //! Matrix products, by kernels of our own ([`blocked`]) or, as a choice at build, by a BLAS ([`blas`]).
 //!
+//! With an [`Isa`] that rounds operands to bf16 all of them are [`bf16`]'s.
+//!
 //! Every element of a product is summed over the inner dimension in one fixed order, which neither the other two
 //! dimensions nor the instructions change: **a product has the same bits on every CPU, and however its rows and
 //! columns are dealt to tasks**. A BLAS promises neither.
 
+pub(in crate::kernels) mod bf16;
 #[cfg(feature = "blas")]
 mod blas;
 mod blocked;
@@ -67,6 +70,9 @@ pub(crate) fn multiply(
     let ([m, k], [inner, n]) = (a.size, b.size);
     assert_eq!(k, inner, "the columns of a are the rows of b");
     assert!(fits(c.len(), m, n, stride), "{m} × {n} by {stride} in {} numbers", c.len());
+    if isa.bf16().is_some() && m * n * k > 0 {
+        return bf16::multiply(isa, a, b, c, stride, accumulate);
+    }
     #[cfg(feature = "blas")]
     if blas::multiply(a, b, c, stride, accumulate) {
         return;

@@ -70,6 +70,12 @@ unsafe fn transposed<V: Lanes>(from: *const f32, stride: usize, rows: usize, col
         // SAFETY: the caller vouches for it.
         *row = unsafe { V::load_first(from.add(i * stride), columns) };
     }
+    exchanged(square)
+}
+
+/// Rows as columns.
+#[inline(always)]
+pub(in crate::kernels) fn exchanged<V: Lanes>(mut square: [V; LANES]) -> [V; LANES] {
     // The place of a number is written in eight bits, four of its row and four of its column. Interleaving the
     // upper half of the rows with the lower half moves the highest bit to the lowest place; four times exchanges
     // rows and columns.

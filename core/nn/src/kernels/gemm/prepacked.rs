@@ -1,6 +1,7 @@
 //! Products with a matrix that is packed once and multiplied often: weights of linear and recurrent layers, with rows
 //! that are read where they lie. For few rows [`super::multiply`] spends half of its time on packing.
 
+use super::bf16::Prepacking;
 use super::{Matrix, fits};
 use crate::kernels::Isa;
 use crate::kernels::conv::tile::{PANEL, RowBand, Start, panel_width};
@@ -12,7 +13,7 @@ const RESIDENT_STEPS: usize = 192;
 ///
 /// ```text
 /// let b = Prepacked { inner: 128, columns: 512 };
-/// b.pack(&weights, true, &mut packed);                        // once; weights are [columns, inner]
+/// b.pack(isa, &weights, true, &mut packed);                        // once; weights are [columns, inner]
 /// b.multiply(isa, (&x, 128), &packed, (&mut y, 512), false);  // often; any number of rows
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,19 +28,27 @@ impl Prepacked {
     /// Numbers of packed b.
     pub fn packed(&self) -> usize {
         let panels = (0..self.columns).step_by(PANEL);
-        panels.map(|first| panel_width((self.columns - first).min(PANEL)) * self.inner).sum()
+        let numbers = panels.map(|first| panel_width((self.columns - first).min(PANEL)) * self.inner).sum();
+        self.bf16().packed().max(numbers)
     }
 
-    /// Packs b: `[inner, columns]`, or `[columns, inner]` where it is `transposed`.
+    fn bf16(&self) -> Prepacking {
+        Prepacking { inner: self.inner, columns: self.columns }
+    }
+
+    /// Packs b, for products with these instructions: `[inner, columns]`, or `[columns, inner]` where it is `transposed`.
     ///
     /// # Panics
     /// When a slice is too short.
-    pub fn pack(&self, b: &[f32], transposed: bool, packed: &mut [f32]) {
+    pub fn pack(&self, isa: Isa, b: &[f32], transposed: bool, packed: &mut [f32]) {
         let b = if transposed {
             Matrix::new(b, self.columns, self.inner).transposed()
         } else {
             Matrix::new(b, self.inner, self.columns)
         };
+        if isa.bf16().is_some() {
+            return self.bf16().pack(isa, b, packed);
+        }
         let [down, right] = b.stride;
         let mut rest = &mut packed[..self.packed()];
         for first in (0..self.columns).step_by(PANEL) {
@@ -56,7 +65,7 @@ impl Prepacked {
 
     /// Computes `c = a · b`, or `c += a · b` when `accumulate`. Both come with the numbers from a row to the next; a has
     /// as many rows as c. A number of c is one chain of fused multiply-adds in the order of the inner dimension, from 0,
-    /// or from what is there, on.
+    /// or from what is there, on; what [`super::bf16`] says where operands are rounded to it.
     ///
     /// # Panics
     /// When a slice does not end with a row, or rows overlap.
@@ -72,6 +81,9 @@ impl Prepacked {
         assert!(fits(c.len(), rows, self.columns, c_stride), "c has {rows} rows of {c_stride} numbers");
         assert!(fits(a.len(), rows, self.inner, a_stride), "a has {rows} rows of {a_stride} numbers");
         assert!(packed.len() >= self.packed(), "b is packed");
+        if isa.bf16().is_some() && self.inner > 0 {
+            return self.bf16().multiply(isa, (a, a_stride), packed, (c, c_stride), (rows, accumulate));
+        }
         for first in (0..self.columns).step_by(PANEL) {
             let columns = (self.columns - first).min(PANEL);
             for step in (0..self.inner.max(1)).step_by(RESIDENT_STEPS) {
@@ -119,9 +131,9 @@ mod tests {
             let (a, b) = (numbers(rows * (inner + gap), 1), numbers(inner * columns, 2));
             let size = Prepacked { inner, columns };
             let mut packed = vec![f32::NAN; size.packed()];
-            size.pack(&b, transposed, &mut packed);
             let mut first: Option<Vec<f32>> = None;
             for isa in Isa::available() {
+                size.pack(isa, &b, transposed, &mut packed);
                 let mut c = vec![0.5; rows * (columns + gap)];
                 let (down, right) = if transposed { (1, inner) } else { (columns, 1) };
                 let (x, stride) = (&a[..], inner + gap);

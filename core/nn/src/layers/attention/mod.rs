@@ -258,6 +258,7 @@ mod tests {
     #[test]
     fn agrees_with_pytorch() {
         golden::check_layer("multi_head_attention", 5e-6);
+        golden::check_layer_bf16("multi_head_attention", 3e-2);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 mod backward;
 mod forward;
 
+use crate::kernels::Isa;
 use crate::kernels::gemm::{Matrix, Prepacked};
 use crate::kernels::recurrent::Cell;
 use crate::layer::{Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec};
@@ -366,13 +367,13 @@ impl Layer for Recurrent {
         self.layers * self.directions * self.packed_parts().iter().sum::<usize>()
     }
 
-    fn pack(&self, params: &[f32], packed: &mut [f32]) {
+    fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {
         let ([forward, backward], [states, gradients]) = (self.packed_parts(), self.state_products());
         for (place, packed) in self.places().zip(packed.chunks_exact_mut(forward + backward)) {
             let weight = &params[self.part(place).weight_hh];
             let (forward, backward) = packed.split_at_mut(forward);
-            states.pack(weight, true, forward);
-            gradients.pack(weight, false, backward);
+            states.pack(isa, weight, true, forward);
+            gradients.pack(isa, weight, false, backward);
         }
     }
 
