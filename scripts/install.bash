@@ -29,6 +29,9 @@ want_openblas() {
   want_file build/openblas/libopenblas.a libopenblas-pthread-dev
 }
 
+# pip, which fetches MKL and the peers of benchmarks.
+want_pip() { python3 -m pip --version >/dev/null 2>&1 || missing_packages+=(python3-pip); }
+
 # For a real Hadoop on this machine (scripts/hadoop).
 want_hadoop_tools() {
   want_java
