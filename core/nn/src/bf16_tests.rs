@@ -19,7 +19,9 @@ fn model(component: &Component, input: &[usize], bf16: bool) -> Arc<Model> {
 
 /// The losses of steps over one batch, and the weights after them.
 fn curve(model: &Arc<Model>, isa: Isa, threads: usize) -> (Vec<f64>, Vec<f32>) {
-    let optimizer = Component::new("optimizer", "sgd").with("lr", 0.02).with("momentum", 0.9);
+    // The LSTM begins with small gradients.
+    let rate = if model.layers().iter().any(|layer| layer.name == "lstm") { 0.2 } else { 0.02 };
+    let optimizer = Component::new("optimizer", "sgd").with("lr", rate).with("momentum", 0.9);
     let optimizers = Registry::standard().build_optimizers(&optimizer).unwrap();
     let mut updater = Updater::new(optimizers, model.parameters(), UpdateOptions::default()).unwrap();
     let team = Team::new(threads).unwrap().with_isa(isa);
@@ -64,8 +66,8 @@ fn curves_are_those_of_f32_but_for_rounding() {
             let off = (f32 - bf16).abs();
             assert!(off <= 0.02 * f32s[0], "{name}, step {step}: {bf16} instead of {f32}: {f32s:?} {bf16:?}");
         }
-        let last = f32s.len() - 1;
-        assert!(bf16[last] < 0.9 * bf16[0], "{name} learns: {bf16:?}");
+        let [fall, bf16_fall] = [&f32s, &bf16].map(|curve| curve[0] - curve[curve.len() - 1]);
+        assert!(fall > 0.05 && bf16_fall > 0.9 * fall, "{name} learns as fast: {f32s:?} {bf16:?}");
     }
 }
 

@@ -208,7 +208,7 @@ impl Lanes for Avx2 {
         })
     }
     #[inline(always)]
-    fn from_bf16_pairs(self) -> (Self, Self) {
+    fn split_bf16_pairs(self) -> (Self, Self) {
         let low = |pairs| cpu!(_mm256_slli_epi32::<16>(_mm256_castps_si256(pairs)));
         let upper = cpu!(_mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
         let high = |pairs| cpu!(_mm256_and_si256(_mm256_castps_si256(pairs), upper));

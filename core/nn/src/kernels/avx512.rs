@@ -159,7 +159,7 @@ impl Lanes for Avx512 {
         Avx512(cpu!(_mm512_castsi512_ps(pairs)))
     }
     #[inline(always)]
-    fn from_bf16_pairs(self) -> (Self, Self) {
+    fn split_bf16_pairs(self) -> (Self, Self) {
         let pairs = cpu!(_mm512_castps_si512(self.0));
         let high = cpu!(_mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32.cast_signed())));
         let low = cpu!(_mm512_slli_epi32::<16>(pairs));

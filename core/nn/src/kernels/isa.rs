@@ -229,7 +229,7 @@ mod tests {
                     second,
                     part,
                 ]);
-                let (low, high) = a.bf16_pairs(b).from_bf16_pairs();
+                let (low, high) = a.bf16_pairs(b).split_bf16_pairs();
                 vectors.extend([low, high, V::splat(a.sum())]);
                 let mut out = vec![0.0f32; LANES * (vectors.len() + 1)];
                 for (i, vector) in vectors.iter().enumerate() {

@@ -90,7 +90,7 @@ pub(crate) trait Lanes: Copy {
     /// below the smallest normal one to 0, as Intel's `VCVTNE2PS2BF16` does.
     fn bf16_pairs(self, high: Self) -> Self;
     /// The numbers of such pairs.
-    fn from_bf16_pairs(self) -> (Self, Self);
+    fn split_bf16_pairs(self) -> (Self, Self);
     /// Sum of all lanes: halves are added to halves, 8 + 8, 4 + 4, 2 + 2, 1 + 1.
     fn sum(self) -> f32;
 }

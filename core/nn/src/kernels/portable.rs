@@ -137,7 +137,7 @@ impl Lanes for Portable {
         self.zip(high, |low, high| f32::from_bits(bf16(low) | bf16(high) << 16))
     }
     #[inline(always)]
-    fn from_bf16_pairs(self) -> (Self, Self) {
+    fn split_bf16_pairs(self) -> (Self, Self) {
         let low = self.map(|pair| f32::from_bits(pair.to_bits() << 16));
         (low, self.map(|pair| f32::from_bits(pair.to_bits() & 0xffff_0000)))
     }

@@ -51,7 +51,7 @@ unsafe fn rows<V: Lanes, const H: usize>(band: &Band<'_>, line: usize, row: usiz
                 (a.add(*segment as usize), band.b.add(step * step_len + column / LANES * STEP / 2 * LANES));
             let mut chains = [[V::splat(0.0); 2]; H];
             for pair in 0..STEP / 2 {
-                let (even, odd) = V::load(b.add(pair * LANES)).from_bf16_pairs();
+                let (even, odd) = V::load(b.add(pair * LANES)).split_bf16_pairs();
                 for (i, chains) in chains.iter_mut().enumerate() {
                     let a = a.add(i * band.a_row + 2 * pair);
                     let number = |at: usize| V::splat(f32::from_bits(u32::from(a.add(at).read()) << 16));
