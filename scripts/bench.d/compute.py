@@ -1,5 +1,7 @@
 """training steps and inference beside PyTorch, BigDL and ONNX Runtime, and where the time goes"""
 
+import dataclasses
+
 from harness.models import MODELS, THREADS, ours, torch, where
 from harness.programs import CannotMeasure, documents
 from harness.rows import Row, at_least, unmeasured
@@ -49,6 +51,9 @@ def steps(bench, model):
         sorted(one["median_records_per_second"] for one in theirs),
     )]  # fmt: skip
     yield Row(f"{what}: medians", "records/s", *medians, against)
+    if model.other:
+        other = best(torch(bench, dataclasses.replace(model, peer=model.other), 3), "best_records_per_second")
+        yield Row(what, "records/s", rate, other["best_records_per_second"], f"PyTorch {other['torch']}, {model.other}")
     if model.bigdl_times:
         bigdl = bench.bigdl(model.name, "--batch", model.batch, "--threads", THREADS)[0]
         row = Row(what, "records/s", rate, bigdl["best_records_per_second"], f"BigDL 2.4, local[{THREADS}], {bigdl['engine']}")
