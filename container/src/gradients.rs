@@ -4,11 +4,14 @@
 //! numbered from the end of the buffer; a bucket leaves for the ring as soon as the last lane has added to all
 //! of it, while backward goes on with the layers before it.
 //!
+//! Of tables whose gradient are single rows, the rows leave when the last lane is complete (`row_exchange`): they are
+//! at a model's input, where backward ends.
+//!
 //! Sums are f32 (`fast`), or integers (`reproducible`): each lane's value is rounded once to a fixed number of
 //! fraction bits, and integers add to the same sum in any order, so it does not matter which worker computed
 //! which lane.
 
-use ringspin_nn::zeros;
+use ringspin_nn::{Gradients, SparseRows, Team, zeros};
 use ringspin_ring::{Bucket, Reducer, RingError};
 use std::ops::Range;
 
@@ -30,7 +33,7 @@ pub(crate) enum Sums {
     /// In the gradient buffer itself; `travelling` holds the buckets' vectors where there is a ring.
     Fast { travelling: Vec<Vec<f32>> },
     /// As integers, bucket by bucket.
-    Fixed { point: FixedPoint, sums: Vec<Vec<i64>>, lane: Vec<f32> },
+    Fixed { point: FixedPoint, sums: Vec<Vec<i64>>, rows: Vec<RowSum>, lane: Gradients },
 }
 
 impl Sums {
@@ -40,10 +43,35 @@ impl Sums {
         Sums::Fast { travelling: travelling.iter().map(|bucket| zeros(bucket.len())).collect() }
     }
 
-    /// In integers, of gradients of `count` numbers.
-    pub(crate) fn fixed(point: FixedPoint, buckets: &[Range<usize>], count: usize) -> Sums {
+    /// In integers; `lane` is where passes leave the gradients of a lane.
+    pub(crate) fn fixed(point: FixedPoint, buckets: &[Range<usize>], lane: Gradients) -> Sums {
         let sums = buckets.iter().map(|bucket| vec![0; bucket.len()]).collect();
-        Sums::Fixed { point, sums, lane: zeros(count) }
+        let rows = lane
+            .tables
+            .iter()
+            .map(|table| RowSum { sum: SparseRows::new(table.sum.columns(), 0, 0), rounded: Vec::new() });
+        Sums::Fixed { point, sums, rows: rows.collect(), lane }
+    }
+}
+
+/// The touched rows of a table, summed as integers.
+pub(crate) struct RowSum {
+    pub(crate) sum: SparseRows<i64>,
+    /// The rows of one lane.
+    rounded: Vec<i64>,
+}
+
+impl RowSum {
+    /// Adds the rows of a lane. Returns how many numbers add nothing, as [`FixedPoint::add`].
+    pub(crate) fn add(&mut self, point: &FixedPoint, team: &mut Team, lane: &SparseRows<f32>) -> usize {
+        let (rounded, columns) = (&mut self.rounded, lane.columns());
+        rounded.clear();
+        rounded.resize(lane.values().len(), 0);
+        let outside = point.add(rounded, lane.values());
+        self.sum.add(team, lane.rows().iter().copied().zip(0..), &|number| {
+            &rounded[number * columns..][..columns]
+        });
+        outside
     }
 }
 

@@ -15,7 +15,10 @@ pub mod measure;
 pub mod memory;
 pub mod model_file;
 mod report;
-pub mod selection;
+pub mod row_exchange;
+#[cfg(test)]
+mod row_step_tests;
+mod selection;
 pub mod step;
 pub mod step_sums;
 #[cfg(test)]

@@ -18,10 +18,10 @@ pub fn worker_bytes(registry: &Registry, job: &JobSpec, model: &Model) -> Result
     let kept = registry.build_optimizers(&job.optimizer)?.kept(model.parameters())? as u64;
     let copies = u64::from(job.updates.ema_decay.is_some()) + u64::from(job.selection.keep_best);
     let travelling = match job.numerics.mode {
-        NumericsMode::Fast if job.workers.max > 1 => 4 * parameters,
+        NumericsMode::Fast if job.workers.max > 1 => 4 * model.dense_count() as u64,
         NumericsMode::Fast => 0,
         // Integers of eight bytes, and the gradients of one lane.
-        NumericsMode::Reproducible => 12 * parameters,
+        NumericsMode::Reproducible => 12 * model.dense_count() as u64,
     };
     let numbers = 4 * (kept + copies * parameters);
     Ok(PROCESS_BYTES + model.memory_bytes(records, job.workers.container.vcores) + numbers + travelling)

@@ -17,6 +17,7 @@ use crate::Misfortune;
 use crate::cadence::{Cadence, Place};
 use crate::gradients::{FixedPoint, Outgoing, Sums, cut};
 use crate::measure::{Measured, Measurer, over_ranks};
+use crate::row_exchange::{RowExchange, Table};
 use crate::step_sums::StepSums;
 use ringspin_control::messages::FailureKind;
 use ringspin_control::status::Metrics;
@@ -24,10 +25,10 @@ use ringspin_data::formats::Targets;
 use ringspin_data::reader::Batch;
 use ringspin_job::{JobSpec, NumericsMode, Problems, UpdatesSpec};
 use ringspin_nn::{
-    BatchView, Due, Isa, Model, ParameterKind, Progress, RandomKey, Registry, Schedule, TargetKind, Team,
-    TrainingPass, UpdateOptions, Updater, Validated, Workspace,
+    BatchView, Due, Gradients, Isa, Model, ParameterKind, Progress, RandomKey, Registry, Schedule,
+    TargetKind, Team, TrainingPass, UpdateOptions, Updater, Validated, Workspace,
 };
-use ringspin_ring::{Bucket, Reducer};
+use ringspin_ring::{Bucket, Reducer, RingError};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -45,10 +46,11 @@ pub struct Stepper {
     updater: Updater,
     schedule: Box<dyn Schedule>,
     params: Vec<f32>,
-    grads: Vec<f32>,
+    grads: Gradients,
     buckets: Vec<Range<usize>>,
     missing: Vec<usize>,
     sums: Sums,
+    rows: RowExchange,
     reducer: Option<Reducer>,
     seed: u64,
     stop_on_nan: bool,
@@ -96,23 +98,22 @@ impl Stepper {
         })?;
         let team = team.with_isa(isa);
         let parameters: Vec<Range<usize>> =
-            model.parameters().iter().map(|parameter| parameter.range.clone()).collect();
+            model.parameters().iter().filter(|p| !p.kind.is_rows()).map(|p| p.range.clone()).collect();
         let bucket_values = usize::try_from(job.network.bucket_bytes / 4).unwrap_or(usize::MAX);
         let buckets = cut(&parameters, bucket_values);
-        let count = model.parameter_count();
         let batch_size = job.batch_size as u64;
         let cadence = Cadence { records, batch_size, accumulate: accumulate_steps };
         let batches = usize::try_from(cadence.batches_per_step()).unwrap_or(usize::MAX);
         let summed = job.lanes.saturating_mul(batches);
+        // The micro-batches of a batch differ by one record at most.
+        let most = usize::try_from(records.min(batch_size)).unwrap_or(usize::MAX).div_ceil(job.lanes);
         let sums = match job.numerics.mode {
             NumericsMode::Fast => Sums::fast(&buckets, reducer.is_some()),
             NumericsMode::Reproducible => {
                 let point = FixedPoint::new(job.numerics.fraction_bits, summed);
-                Sums::fixed(point, &buckets, count)
+                Sums::fixed(point, &buckets, Gradients::new(&model, most))
             }
         };
-        // The micro-batches of a batch differ by one record at most.
-        let most = usize::try_from(records.min(batch_size)).unwrap_or(usize::MAX).div_ceil(job.lanes);
         let workspace = Workspace::new(Arc::clone(&model), team, most);
         if workspace.isa().imitates_bf16() {
             tracing::warn!(
@@ -125,11 +126,12 @@ impl Stepper {
             updater,
             schedule,
             params: model.initialize(job.seed),
+            grads: Gradients::new(&model, most),
             model,
-            grads: ringspin_nn::zeros(count),
             missing: vec![0; buckets.len()],
             buckets,
             sums,
+            rows: RowExchange::default(),
             reducer,
             seed: job.seed,
             stop_on_nan: job.stop_on_nan,
@@ -201,7 +203,7 @@ impl Stepper {
         if !place.last {
             return Ok(None);
         }
-        let sums = self.collect(self.own)?;
+        let sums = self.collect(self.own, place.records)?;
         if sums.not_finite > 0 && self.stop_on_nan {
             return Err(self.not_finite(&sums));
         }
@@ -224,8 +226,9 @@ impl Stepper {
         self.own = StepSums { has_classes: self.has_classes(), ..StepSums::default() };
         self.weight = 0;
         self.gathered = false;
-        if let Sums::Fixed { sums, .. } = &mut self.sums {
+        if let Sums::Fixed { sums, rows, .. } = &mut self.sums {
             sums.iter_mut().for_each(|sums| sums.fill(0));
+            rows.iter_mut().for_each(|rows| rows.sum.clear());
         }
     }
 
@@ -260,7 +263,7 @@ impl Stepper {
                     };
                     self.workspace.forward_backward(batch, &training, &mut self.grads, &mut ready)
                 }
-                Sums::Fixed { point, sums, lane } => {
+                Sums::Fixed { point, sums, rows, lane } => {
                     training.accumulate = false;
                     let mut ready = |range: Range<usize>, values: &[f32]| {
                         out.spread(range, values, |bucket, at, values| {
@@ -271,7 +274,11 @@ impl Stepper {
                             out.send(|bucket| std::mem::take(&mut sums[bucket]));
                         }
                     };
-                    self.workspace.forward_backward(batch, &training, lane, &mut ready)
+                    let metrics = self.workspace.forward_backward(batch, &training, lane, &mut ready);
+                    for (sum, table) in rows.iter_mut().zip(&lane.tables) {
+                        own.not_finite += sum.add(point, self.workspace.team(), &table.sum) as u64;
+                    }
+                    metrics
                 }
             };
             own.count(&metrics);
@@ -281,13 +288,13 @@ impl Stepper {
         if used.is_empty() && place.last {
             // None of this worker's lanes has a record in this batch: it adds nothing, but takes part.
             if !self.gathered {
-                self.grads.fill(0.0);
+                self.grads.clear();
             }
             out.missing.fill(0);
             match &mut self.sums {
                 Sums::Fast { travelling } => {
                     for (values, bucket) in travelling.iter_mut().zip(&self.buckets) {
-                        values.copy_from_slice(&self.grads[bucket.clone()]);
+                        values.copy_from_slice(&self.grads.dense[bucket.clone()]);
                     }
                     out.send(|bucket| std::mem::take(&mut travelling[bucket]));
                 }
@@ -297,8 +304,8 @@ impl Stepper {
         out.failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Waits for the sums over all ranks.
-    fn collect(&mut self, mut own: StepSums) -> Result<StepSums, Misfortune> {
+    /// Waits for the sums over all ranks in a step of `records` records.
+    fn collect(&mut self, mut own: StepSums, records: u64) -> Result<StepSums, Misfortune> {
         let has_classes = own.has_classes;
         if let Some(reducer) = &mut self.reducer {
             let loss = FixedPoint::new(LOSS_FRACTION_BITS, reducer.world());
@@ -310,11 +317,11 @@ impl Stepper {
                 let range = self.buckets[reduced.bucket].clone();
                 match (reduced.values, &mut self.sums) {
                     (Bucket::F32(values), Sums::Fast { travelling }) => {
-                        self.grads[range].copy_from_slice(&values);
+                        self.grads.dense[range].copy_from_slice(&values);
                         travelling[reduced.bucket] = values;
                     }
                     (Bucket::I64(values), Sums::Fixed { point, sums, .. }) => {
-                        point.read(&values, &mut self.grads[range]);
+                        point.read(&values, &mut self.grads.dense[range]);
                         sums[reduced.bucket] = values;
                     }
                     (Bucket::F32(_), Sums::Fixed { .. }) | (Bucket::I64(_), Sums::Fast { .. }) => {
@@ -331,13 +338,46 @@ impl Stepper {
             }
         } else if let Sums::Fixed { point, sums, .. } = &self.sums {
             for (bucket, sums) in self.buckets.iter().zip(sums) {
-                point.read(sums, &mut self.grads[bucket.clone()]);
+                point.read(sums, &mut self.grads.dense[bucket.clone()]);
             }
         }
-        if matches!(self.sums, Sums::Fast { .. }) && !self.grads.iter().all(|value| value.is_finite()) {
+        self.collect_rows(records)?;
+        if matches!(self.sums, Sums::Fast { .. }) && !self.grads.is_finite() {
             own.not_finite += 1;
         }
         Ok(own)
+    }
+
+    /// Sums the touched rows of tables over all ranks.
+    fn collect_rows(&mut self, records: u64) -> Result<(), RingError> {
+        if self.grads.tables.is_empty() {
+            return Ok(());
+        }
+        let records = usize::try_from(records).unwrap_or(usize::MAX);
+        let limits = self.grads.tables.iter();
+        let limits: Vec<[usize; 2]> =
+            limits.map(|table| [table.rows(), table.rows_of_record().saturating_mul(records)]).collect();
+        let team = self.workspace.team();
+        match &mut self.sums {
+            Sums::Fast { .. } => {
+                let sums = self.grads.tables.iter_mut().map(|table| &mut table.sum).zip(limits);
+                let mut tables: Vec<_> = sums.map(|(sum, [rows, most])| Table { sum, rows, most }).collect();
+                if let Some(reducer) = &mut self.reducer {
+                    self.rows.exchange(reducer, team, &mut tables)?;
+                }
+            }
+            Sums::Fixed { point, rows, .. } => {
+                let sums = rows.iter_mut().map(|rows| &mut rows.sum).zip(limits);
+                let mut tables: Vec<_> = sums.map(|(sum, [rows, most])| Table { sum, rows, most }).collect();
+                if let Some(reducer) = &mut self.reducer {
+                    self.rows.exchange(reducer, team, &mut tables)?;
+                }
+                for (table, sum) in self.grads.tables.iter_mut().zip(tables) {
+                    table.sum.convert(sum.sum, |sums, values| point.read(sums, values));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Divides the gradients by what the step's targets weigh. Where nothing counts they are 0, and stay so.
@@ -349,8 +389,10 @@ impl Stepper {
         let learned =
             self.model.parameters().iter().filter(|parameter| parameter.kind == ParameterKind::Learned);
         for parameter in learned {
-            self.grads[parameter.range.clone()].iter_mut().for_each(|gradient| *gradient *= factor);
+            self.grads.dense[parameter.range.clone()].iter_mut().for_each(|gradient| *gradient *= factor);
         }
+        let tables = self.grads.tables.iter_mut().flat_map(|table| table.sum.values_mut());
+        tables.for_each(|gradient| *gradient *= factor);
     }
 
     fn not_finite(&self, sums: &StepSums) -> Misfortune {

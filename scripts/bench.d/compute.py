@@ -1,5 +1,6 @@
 """training steps and inference beside PyTorch, BigDL and ONNX Runtime, and where the time goes"""
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -59,6 +60,9 @@ def steps(bench, model):
         sorted(one["median_records_per_second"] for one in theirs if one["layout"] == peer["layout"]),
     )]  # fmt: skip
     yield Row(f"{model.title}: medians", "records/s", *medians, against)
+    if model.other:
+        other = best(torch(bench, dataclasses.replace(model, peer=model.other), 3), "best_records_per_second")
+        yield Row(model.title, "records/s", rate, other["best_records_per_second"], f"PyTorch {other['torch']}, {model.other}")
     if model.bigdl_times:
         bigdl = bench.bigdl(model.name, "--batch", model.batch, "--threads", THREADS)[0]
         against = f"BigDL {bigdl['bigdl']}, local[{THREADS}], {bigdl['engine']}"

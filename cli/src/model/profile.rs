@@ -9,8 +9,8 @@ use crate::exit::{CommandError, Exit};
 use crate::results::Results;
 use ringspin_job::{JobSpec, format_bytes};
 use ringspin_nn::{
-    BatchView, Due, Isa, Model, Phase, RandomKey, Registry, TargetKind, Targets, Team, TrainingPass,
-    UpdateOptions, Updater, Workspace, peak_flops,
+    BatchView, Due, Gradients, Isa, Model, Phase, RandomKey, Registry, TargetKind, Targets, Team,
+    TrainingPass, UpdateOptions, Updater, Workspace, peak_flops,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 const WARM_UP: u64 = 2;
 /// Fewest steps that are measured, however long they take.
 const FEWEST: usize = 3;
+
+/// Batches that take turns in training.
+const TURNS: usize = 4;
 
 /// Seconds by layer and phase.
 type Times = BTreeMap<(usize, u8), f64>;
@@ -96,16 +99,18 @@ fn isa(name: Option<&str>) -> Result<Isa, CommandError> {
     Isa::at_most(name).ok_or_else(known)
 }
 
-/// A batch of made-up records.
+/// Batches of made-up records that take turns, as those of real data touch different rows of tables.
 struct MadeUp {
     inputs: Vec<f32>,
     classes: Vec<u32>,
     values: Vec<f32>,
-    count: usize,
+    /// Records of a batch.
+    batch: usize,
 }
 
 impl MadeUp {
-    fn new(model: &Model, count: usize) -> MadeUp {
+    fn new(model: &Model, batch: usize) -> MadeUp {
+        let count = TURNS * batch;
         let inputs = model.made_up_inputs(count);
         let (mut classes, mut values) = (Vec::new(), Vec::new());
         match model.targets() {
@@ -119,16 +124,19 @@ impl MadeUp {
                 values = (0..count * each).map(|i| if i % 2 == 0 { no } else { 1.0 }).collect();
             }
         }
-        MadeUp { inputs, classes, values, count }
+        MadeUp { inputs, classes, values, batch }
     }
 
-    fn view(&self) -> BatchView<'_> {
+    /// The batch of a step.
+    fn view(&self, step: u64) -> BatchView<'_> {
+        let turn = (step % TURNS as u64) as usize;
+        let part = |len: usize| turn * (len / TURNS)..(turn + 1) * (len / TURNS);
         let targets = if self.values.is_empty() {
-            Targets::Classes(&self.classes)
+            Targets::Classes(&self.classes[part(self.classes.len())])
         } else {
-            Targets::Values(&self.values)
+            Targets::Values(&self.values[part(self.values.len())])
         };
-        BatchView { inputs: &self.inputs, targets, count: self.count }
+        BatchView { inputs: &self.inputs[part(self.inputs.len())], targets, count: self.batch }
     }
 }
 
@@ -176,13 +184,13 @@ fn train(
     let workspace = Workspace::new(Arc::clone(model), machine.team()?, machine.batch);
     let mut workspace = watched(workspace, &watch);
     let mut params = model.initialize(job.seed);
-    let mut grads = ringspin_nn::zeros(params.len());
+    let mut grads = Gradients::new(model, machine.batch);
     let data = MadeUp::new(model, machine.batch);
     let scale = 1.0 / machine.batch as f32;
     Ok(measure(seconds, &watch, |step| {
         let key = RandomKey { seed: job.seed, step, lane: 0 };
         let training = TrainingPass { params: &params, scale, key, accumulate: false };
-        workspace.forward_backward(&data.view(), &training, &mut grads, &mut |_, _| ());
+        workspace.forward_backward(&data.view(step), &training, &mut grads, &mut |_, _| ());
         watch.lock().unwrap_or_else(PoisonError::into_inner).turn(None);
         let begun = Instant::now();
         updater.update(workspace.team(), Due { update: step + 1, factor: 1.0 }, &mut params, &mut grads);

@@ -1,6 +1,7 @@
 //! Memory that is planned once: which numbers may lie in the same place, and how tasks write to one buffer at
 //! the same time.
 
+use crate::kernels::prefetch::prefetch;
 use crate::pages::zeros;
 use crate::team::Team;
 use std::marker::PhantomData;
@@ -73,20 +74,27 @@ impl Buffer {
 }
 
 /// A borrowed buffer of which several tasks write different parts at the same time.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared<'a> {
-    start: *mut f32,
+pub(crate) struct Shared<'a, T = f32> {
+    start: *mut T,
     len: usize,
-    buffer: PhantomData<&'a mut [f32]>,
+    buffer: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: parts are handed out by unsafe functions only, whose callers promise not to overlap.
-unsafe impl Send for Shared<'_> {}
+unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
+unsafe impl<T: Send + Sync> Sync for Shared<'_, T> {}
 
-impl<'a> Shared<'a> {
-    pub(crate) fn new(buffer: &'a mut [f32]) -> Self {
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(crate) fn new(buffer: &'a mut [T]) -> Self {
         Shared { start: buffer.as_mut_ptr(), len: buffer.len(), buffer: PhantomData }
     }
 
@@ -94,7 +102,7 @@ impl<'a> Shared<'a> {
     ///
     /// # Safety
     /// Nobody writes to `range` while the slice lives.
-    pub(crate) unsafe fn read(&self, range: Range<usize>) -> &'a [f32] {
+    pub(crate) unsafe fn read(&self, range: Range<usize>) -> &'a [T] {
         assert!(range.start <= range.end && range.end <= self.len, "the part lies within the buffer");
         // SAFETY: within the buffer, which is borrowed for 'a; the caller vouches for the rest.
         unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
@@ -104,7 +112,7 @@ impl<'a> Shared<'a> {
     ///
     /// # Safety
     /// Nobody else uses `range` while the slice lives.
-    pub(crate) unsafe fn write(&self, range: Range<usize>) -> &'a mut [f32] {
+    pub(crate) unsafe fn write(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "the part lies within the buffer");
         // SAFETY: within the buffer, which is borrowed for 'a; the caller vouches for the rest.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
@@ -112,6 +120,13 @@ impl<'a> Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
+    /// Asks for a part to be brought near, for whoever uses it soon.
+    pub(crate) fn prefetch(&self, range: Range<usize>) {
+        if range.end <= self.len {
+            prefetch(self.start.wrapping_add(range.start), range.len());
+        }
+    }
+
     /// The same of a buffer that may be empty: nothing then.
     ///
     /// # Safety
@@ -131,7 +146,7 @@ pub(crate) struct Piece {
     /// Number of the range it was cut from.
     pub(crate) of: usize,
     /// Place in the flat buffers.
-    flat: Range<usize>,
+    pub(crate) flat: Range<usize>,
     /// Where it begins in the arrays of its own.
     own: usize,
 }
@@ -145,8 +160,16 @@ impl Pieces {
     /// # Panics
     /// When the ranges are not in order and apart.
     pub(crate) fn cut(ranges: &[Range<usize>], most: usize) -> Pieces {
+        Pieces::cut_behind(0, ranges, most)
+    }
+
+    /// The same, where the arrays of their own begin with `own` other numbers.
+    ///
+    /// # Panics
+    /// As [`Pieces::cut`].
+    pub(crate) fn cut_behind(own: usize, ranges: &[Range<usize>], most: usize) -> Pieces {
         assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start), "ranges lie apart, in order");
-        let (mut pieces, mut own) = (Vec::new(), 0);
+        let (mut pieces, mut own) = (Vec::new(), own);
         for (of, range) in ranges.iter().enumerate() {
             for start in range.clone().step_by(most) {
                 let flat = start..range.end.min(start + most);
@@ -193,6 +216,64 @@ pub(crate) fn for_pieces<const F: usize>(
         // SAFETY: as above.
         let mut own = own.map(|array| unsafe { array.write_if_any(begin..begin + len) });
         work(index, flat, &mut own[..count]);
+    });
+}
+
+/// Some rows of a table in flat buffers, and of arrays that hold nothing else than what pieces cover.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    /// Rising.
+    pub(crate) rows: &'a [u32],
+    pub(crate) columns: usize,
+    /// Where the table begins in the flat buffers.
+    pub(crate) flat: usize,
+    /// Where it begins in the arrays of its own.
+    pub(crate) own: usize,
+}
+
+/// Rows that a task of [`for_rows`] works on.
+const TASK_ROWS: usize = 32;
+/// How many rows ahead of the one that is worked on memory is asked for: rows lie anywhere, and their first use would
+/// wait for memory each time.
+const ROWS_AHEAD: usize = 3;
+
+/// Lets the team work on rows: their number among `rows`, and that row of every array as in [`for_pieces`].
+///
+/// # Panics
+/// When the rows do not rise or lie outside of a buffer, or there are more than [`MAX_OWN`] own arrays.
+pub(crate) fn for_rows<const F: usize>(
+    team: &mut Team,
+    table: Rows<'_>,
+    flat: [&mut [f32]; F],
+    own: &mut [Vec<f32>],
+    work: &PieceWork<'_, F>,
+) {
+    let Rows { rows, columns, flat: flat_start, own: own_start } = table;
+    let count = own.len();
+    assert!(count <= MAX_OWN, "at most {MAX_OWN} arrays lie beside the parameters, not {count}");
+    assert!(rows.windows(2).all(|pair| pair[0] < pair[1]), "rows rise, so that no two are the same");
+    let mut own = own.iter_mut();
+    let own: [Shared<'_>; MAX_OWN] =
+        std::array::from_fn(|_| Shared::new(own.next().map_or(&mut [], |array| &mut array[..])));
+    let flat = flat.map(Shared::new);
+    let place = |start: usize, row: u32| start + row as usize * columns..start + (row as usize + 1) * columns;
+    let ask = |row: u32| {
+        flat.iter().for_each(|array| array.prefetch(place(flat_start, row)));
+        own[..count].iter().for_each(|array| array.prefetch(place(own_start, row)));
+    };
+    team.tasks(rows.len().div_ceil(TASK_ROWS), &|task, _| {
+        let numbers = task * TASK_ROWS..((task + 1) * TASK_ROWS).min(rows.len());
+        rows[numbers.clone()].iter().take(ROWS_AHEAD).for_each(|row| ask(*row));
+        for number in numbers {
+            if let Some(row) = rows.get(number + ROWS_AHEAD) {
+                ask(*row);
+            }
+            // SAFETY: every number is handed out once, and rows rise: no two tasks have the same row.
+            let flat = flat.map(|array| unsafe { array.write_if_any(place(flat_start, rows[number])) });
+            // SAFETY: as above.
+            let mut own = own.map(|array| unsafe { array.write_if_any(place(own_start, rows[number])) });
+            work(number, flat, &mut own[..count]);
+        }
     });
 }
 

@@ -244,7 +244,7 @@ impl Assembly {
         let start = self.parameters.last().map_or(0, |last| last.range.end);
         let mut end = start;
         for ParameterSpec { name, shape, init, kind } in specs {
-            let init = if kind == ParameterKind::Learned { common.start.of(&shape, init) } else { init };
+            let init = if kind != ParameterKind::Statistic { common.start.of(&shape, init) } else { init };
             let elements = shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
             let begin = end;
             end = match elements.and_then(|elements| end.checked_add(elements)) {
@@ -257,9 +257,32 @@ impl Assembly {
                 }
             };
             let (name, layer) = (format!("{}.{name}", common.name), component.path.clone());
-            self.parameters.push(Parameter { name, shape, range: begin..end, layer, init, kind });
+            let (range, number) = (begin..end, self.parameters.len());
+            self.parameters.push(Parameter { name, shape, range, layer, init, kind, number });
         }
         Some(start..end)
+    }
+
+    /// Puts tables whose gradients are rows behind everything else in the flat buffer; returns how many numbers lie
+    /// before them.
+    pub(crate) fn tables_last(&mut self) -> usize {
+        let mut moved = HashMap::new();
+        self.parameters.sort_by_key(|parameter| parameter.kind.is_rows());
+        let (mut end, mut dense) = (0, 0);
+        for parameter in &mut self.parameters {
+            let range = end..end + parameter.range.len();
+            moved.insert(parameter.range.start, range.start);
+            (parameter.range, end) = (range.clone(), range.end);
+            if !parameter.kind.is_rows() {
+                dense = end;
+            }
+        }
+        // The parameters of a layer are all of one kind and stay together.
+        for node in self.graph.nodes.iter_mut().filter(|node| !node.params.is_empty()) {
+            let start = moved[&node.params.start];
+            node.params = start..start + node.params.len();
+        }
+        dense
     }
 
     /// The range of the parameters of the layer `name`, when they are of the shapes `specs`.
@@ -276,6 +299,13 @@ impl Assembly {
         let same = |(a, b): (&ParameterSpec, &ParameterSpec)| {
             (&a.name, &a.shape, a.kind) == (&b.name, &b.shape, b.kind)
         };
+        let is_table = |specs: &[ParameterSpec]| specs.iter().any(|spec| spec.kind.is_rows());
+        if is_table(specs) != is_table(&theirs) {
+            return Err(format!(
+                "one of this layer and \"{name}\" has a table with sparse gradients, the other has not: they can not be \
+                 shared; give both layers the same \"sparse\", or neither"
+            ));
+        }
         if specs.is_empty() || specs.len() != theirs.len() || !specs.iter().zip(&theirs).all(same) {
             let (own, theirs) = (text(specs), text(&theirs));
             return Err(format!("this layer has {own}, but \"{name}\" has {theirs}: they can not be shared"));

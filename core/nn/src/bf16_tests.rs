@@ -1,7 +1,9 @@
 //! Training with operands of products rounded to bf16, beside f32.
 
 use crate::optimizers::{Due, UpdateOptions, Updater};
-use crate::{BatchView, Isa, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, Workspace};
+use crate::{
+    BatchView, Gradients, Isa, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, Workspace,
+};
 use ringspin_job::{Component, ModelSpec, Value};
 use std::sync::Arc;
 
@@ -29,7 +31,7 @@ fn curve(model: &Arc<Model>, isa: Isa, threads: usize) -> (Vec<f64>, Vec<f32>) {
     let (inputs, mut params) = (model.made_up_inputs(RECORDS), model.initialize(3));
     let targets: Vec<u32> = (0..RECORDS as u32).map(|record| record % 2).collect();
     let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&targets), count: RECORDS };
-    let mut grads = vec![0.0; params.len()];
+    let mut grads = Gradients::new(model, RECORDS);
     let mut step = |step: u64| {
         let scale = 1.0 / RECORDS as f32;
         let training = TrainingPass { params: &params, scale, key: RandomKey::default(), accumulate: false };

@@ -6,6 +6,7 @@
 
 use crate::arena::Shared;
 use crate::batch::{BatchMetrics, BatchView, Targets};
+use crate::gradients::{Gradients, TableGradient};
 use crate::graph::{Graph, MAX_INPUTS, Node};
 use crate::kernels::Isa;
 use crate::kernels::elementwise::add_row;
@@ -118,7 +119,7 @@ impl<'a> Pass<'a> {
         &self,
         team: &mut Team,
         accumulate: bool,
-        grads: &mut [f32],
+        Gradients { dense: grads, tables }: &mut Gradients,
         ready: &mut dyn FnMut(Range<usize>, &[f32]),
     ) -> BatchMetrics {
         let (turn, before) = self.plan.segments.split_last().expect("a model has layers");
@@ -134,6 +135,7 @@ impl<'a> Pass<'a> {
                     self.backward_segment(team, segment);
                 }
                 self.weights(team, segment, accumulate, grads);
+                self.rows(team, segment, accumulate, tables);
                 self.reduce(team, segment, accumulate, grads);
             }
             for i in segment.nodes.clone().rev().filter(|i| self.plan.nodes[*i].ready) {
@@ -532,6 +534,30 @@ impl<'a> Pass<'a> {
                 let (records, isa) = (records.len(), self.isa);
                 sharded.weights_shard(shard, WeightsShard { records, x, dy, dparams, accumulate, isa });
             });
+        }
+    }
+
+    /// The gradients of the tables of a segment.
+    fn rows(&self, team: &mut Team, segment: &Segment, accumulate: bool, tables: &mut [TableGradient]) {
+        let records = 0..self.batch.count;
+        for i in segment.nodes.clone().rev() {
+            let (node, plan) = (&self.nodes()[i], &self.plan.nodes[i]);
+            let Some(tabled) = node.layer.tabled().filter(|_| plan.learns) else { continue };
+            self.observe(i, Phase::Weights, 0);
+            let table = tables.iter_mut().find(|table| *table.range() == node.params);
+            let sum = &mut table.expect("every table of the model has its gradient").sum;
+            if !accumulate && !plan.shared_after {
+                sum.clear();
+            }
+            // SAFETY: as of sharded layers, values and gradients lie in the memory for all records, and nobody
+            // writes them in this phase.
+            let (x, dy) = unsafe {
+                let dy = self.read(self.plan.lens[i + 1], self.plan.gradients[i + 1], &records, 0);
+                (self.value(node.inputs[0], &records, 0), dy)
+            };
+            let columns = sum.columns();
+            let touched = x.iter().zip(0..).filter_map(|(id, number)| Some((tabled.row(*id)?, number)));
+            sum.add(team, touched, &|number| &dy[tabled.gradient_row(number) * columns..][..columns]);
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::graph::{Graph, Node};
 use crate::kernels::Isa;
 use crate::kernels::elementwise::{derive_in_place, map_in_place};
-use crate::layer::{Backward, Forward, Layer, Needs, ParameterSpec, Sharded};
+use crate::layer::{Backward, Forward, Layer, Needs, ParameterSpec, Sharded, Tabled};
 use crate::layers::activation::Activation;
 use crate::layers::add::Add;
 use crate::layers::batch_norm::BatchNorm;
@@ -275,6 +275,10 @@ impl Layer for Activated {
 
     fn sharded(&self) -> Option<&dyn Sharded> {
         self.inner.sharded()
+    }
+
+    fn tabled(&self) -> Option<&dyn Tabled> {
+        self.inner.tabled()
     }
 }
 

@@ -2,8 +2,8 @@
 //! model that it gives runs. `PROPTEST_CASES=100000 cargo test --release -p ringspin-nn fuzz` looks for longer.
 
 use crate::{
-    BatchView, Model, ParamDoc, RandomKey, Registry, Shape, TargetKind, Targets, Team, TrainingPass,
-    Workspace,
+    BatchView, Gradients, Model, ParamDoc, RandomKey, Registry, Shape, TargetKind, Targets, Team,
+    TrainingPass, Workspace,
 };
 use proptest::prelude::*;
 use ringspin_job::{Component, ModelSpec, Value};
@@ -96,12 +96,12 @@ fn run(model: Model) {
     let inputs = model.made_up_inputs(count);
     let batch = BatchView { inputs: &inputs, targets, count };
     let params: Arc<[f32]> = model.initialize(1).into();
-    let mut grads = vec![0.0; params.len()];
+    let mut grads = Gradients::new(&model, count);
     let training = TrainingPass { params: &params, scale: 0.5, key: RandomKey::default(), accumulate: false };
     let mut workspace = Workspace::new(Arc::clone(&model), Team::new(2).unwrap(), count);
     let mut ready = 0;
     workspace.forward_backward(&batch, &training, &mut grads, &mut |range, _| ready += range.len());
-    assert_eq!(ready, params.len(), "every gradient is ready once");
+    assert_eq!(ready, model.dense_count(), "every gradient is ready once");
     let mut outputs = vec![0.0; count * model.output().elements()];
     let mut workspace = Workspace::for_inference(model, Team::new(1).unwrap(), count, &params);
     workspace.forward(&batch, &params, Some(&mut outputs));

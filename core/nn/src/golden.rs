@@ -324,7 +324,7 @@ pub(crate) fn check_optimizer(name: &str, tolerance: f64) {
         let mut updater = Updater::new(optimizers, &parameters(&arrays), UpdateOptions::default()).unwrap();
         let mut team = crate::Team::new(2).unwrap();
         for step in 0..case.records as u64 {
-            let mut grads = noise(100 + step, params.len());
+            let mut grads = noise(100 + step, params.len()).into();
             updater.update(&mut team, Due { update: step + 1, factor: 1.0 }, &mut params, &mut grads);
             let what = format!("{name} {:?}, update {step}", case.component.params);
             assert_close(&params, case.array(&step.to_string()), tolerance, &what);
@@ -336,6 +336,7 @@ pub(crate) fn check_optimizer(name: &str, tolerance: f64) {
 pub(crate) fn parameters(arrays: &[(&str, Range<usize>)]) -> Vec<Parameter> {
     let parameter = |(name, range): &(&str, Range<usize>)| Parameter {
         kind: ParameterKind::Learned,
+        number: 0,
         name: (*name).into(),
         shape: vec![range.len()],
         range: range.clone(),

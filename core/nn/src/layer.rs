@@ -38,6 +38,13 @@ pub enum ParameterKind {
     /// from it as it is, whatever the optimizer. So it is summed over lanes and workers like gradients are, and is
     /// the same on all of them.
     Statistic,
+    /// A table (rows, columns) of which a pass touches few rows: its gradient are those rows
+    /// ([`crate::SparseRows`]). The only parameter of a layer that is [`Tabled`].
+    Rows {
+        /// Whether an update leaves alone what it does not touch, rows and what the optimizer keeps of them; otherwise
+        /// these see a gradient of 0.
+        lazy: bool,
+    },
 }
 
 impl ParameterSpec {
@@ -280,6 +287,20 @@ pub trait Layer: Any + Send + Sync {
     fn sharded(&self) -> Option<&dyn Sharded> {
         None
     }
+
+    /// The layer as one whose parameter is a table of [`ParameterKind::Rows`], when it is.
+    fn tabled(&self) -> Option<&dyn Tabled> {
+        None
+    }
+}
+
+/// A layer that looks its inputs up in a table, whose gradient are single rows. `backward` gets no `dparams`.
+pub trait Tabled: Sync {
+    /// The row that a number of the inputs means; `None` when it has no gradient.
+    fn row(&self, id: f32) -> Option<u32>;
+
+    /// The row of `dy`, as [`Layer::backward`] leaves it, that is the gradient for input `index`.
+    fn gradient_row(&self, index: usize) -> usize;
 }
 
 /// A layer whose parameter gradient can be computed piece by piece over all records, so that no thread needs

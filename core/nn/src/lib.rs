@@ -2,7 +2,7 @@
 //! machine.
 //!
 //! Synchronous, without I/O, sockets, clocks or globals. All parameters lie in one flat buffer and all
-//! gradients in another, both the caller's; a [`Model`] says what lies where and a [`Workspace`] runs it. The
+//! gradients in another ([`Gradients`]; of large tables the touched rows alone), both the caller's; a [`Model`] says what lies where and a [`Workspace`] runs it. The
 //! bits of a result depend neither on the number of threads nor on the CPU, unless the build chose a BLAS.
 //!
 //! Reading order: [`Shape`], [`Layer`] (the contract), one file of `layers/`, `model` and `graph` (a description
@@ -23,6 +23,7 @@ mod fuse;
 mod fuzz_tests;
 #[cfg(test)]
 mod golden;
+mod gradients;
 mod graph;
 mod initialize;
 mod kernels;
@@ -39,7 +40,10 @@ mod random;
 mod registry;
 mod schedules;
 mod shape;
+mod sparse_rows;
 mod summary;
+#[cfg(test)]
+mod table_tests;
 mod team;
 #[cfg(test)]
 mod training_tests;
@@ -47,9 +51,10 @@ mod workspace;
 
 pub use batch::{BatchMetrics, BatchView, TargetKind, Targets, ignored_class};
 pub use execute::{Observer, Phase};
+pub use gradients::{Gradients, TableGradient};
 pub use kernels::{Isa, Prepacked, conv, peak_flops};
 pub use layer::{
-    Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterKind, ParameterSpec, Sharded,
+    Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterKind, ParameterSpec, Sharded, Tabled,
     WeightsShard, Wide,
 };
 pub use losses::{Loss, Measure};
@@ -66,5 +71,6 @@ pub use registry::{
 };
 pub use schedules::{Progress, Schedule, THEN_PARAMS, Validated};
 pub use shape::{Image, Layout, MAX_RECORD_ELEMENTS, Shape};
+pub use sparse_rows::{Addend, SparseRows};
 pub use team::Team;
 pub use workspace::{TrainingPass, Workspace};

@@ -7,6 +7,7 @@
 use crate::assemble::Assembly;
 use crate::batch::{BatchView, TargetKind, find_not_whole};
 use crate::fuse::fuse;
+use crate::gradients::Gradients;
 use crate::graph::Graph;
 use crate::initialize::draw;
 use crate::kernels::conv::Choice;
@@ -25,13 +26,16 @@ pub struct Parameter {
     pub name: String,
     /// PyTorch's shape; the numbers lie in this order.
     pub shape: Vec<usize>,
-    /// Where its numbers are in the flat buffers of parameters and of gradients.
+    /// Where its numbers are in the flat buffer of parameters and, unless it is a table whose gradient are single rows,
+    /// in that of gradients.
     pub range: Range<usize>,
     /// Path of its layer in the job, such as `model.layers[7]`.
     pub layer: String,
     /// Whether it is learned.
     pub kind: ParameterKind,
     pub(crate) init: Init,
+    /// Place among the parameters as the layers stand in the model: what random numbers depend on.
+    pub(crate) number: usize,
 }
 
 /// A layer as the user described it.
@@ -64,6 +68,8 @@ pub struct Model {
     output: Shape,
     described: Vec<Described>,
     parameters: Vec<Parameter>,
+    /// Numbers before the tables whose gradients are rows.
+    dense: usize,
     graph: Graph,
     outputs: Vec<Output>,
     /// Numbers of a record that have to be whole, not negative, and below a number.
@@ -85,7 +91,7 @@ impl Model {
         loss: &Component,
     ) -> Result<Model, Problems> {
         let mut problems = Problems::new();
-        let assembly = Assembly::of(registry, spec, input, &mut problems);
+        let mut assembly = Assembly::of(registry, spec, input, &mut problems);
         let shapes = assembly.outputs().filter(|shapes| !shapes.is_empty());
         let output = shapes.as_ref().map_or(input, |shapes| shapes[0]).clone();
         // A loss is checked for its parameters even where the output is not known.
@@ -102,6 +108,7 @@ impl Model {
         if !problems.is_empty() || shapes.is_none() {
             return Err(problems);
         }
+        let dense = assembly.tables_last();
         let Assembly { described, parameters, graph, weights, whole, .. } = assembly;
         let graph = fuse(graph).arranged(input);
         let outputs = weights.into_iter().zip(losses);
@@ -111,6 +118,7 @@ impl Model {
             output,
             described,
             parameters,
+            dense,
             graph,
             outputs,
             whole,
@@ -171,12 +179,19 @@ impl Model {
         &self.described
     }
 
-    /// What is learned, in the order of the flat buffers, without gaps.
+    /// What is learned, in the order of the flat buffer of parameters, without gaps: layer by layer, then tables whose
+    /// gradients are single rows.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 
-    /// Numbers that are learned: length of the flat buffers.
+    /// Numbers that have gradients of their own: length of [`crate::Gradients::dense`]. Tables whose gradients are
+    /// single rows lie behind them.
+    pub fn dense_count(&self) -> usize {
+        self.dense
+    }
+
+    /// Numbers that are learned: length of the flat buffer of parameters.
     pub fn parameter_count(&self) -> usize {
         self.parameters.last().map_or(0, |last| last.range.end)
     }
@@ -225,18 +240,25 @@ impl Model {
     /// Draws the initial parameters: PyTorch's distributions, the same numbers for the same seed everywhere.
     pub fn initialize(&self, seed: u64) -> Vec<f32> {
         let mut numbers = crate::zeros(self.parameter_count());
-        for (index, parameter) in self.parameters.iter().enumerate() {
-            draw(parameter, index, seed, &mut numbers[parameter.range.clone()]);
+        for parameter in &self.parameters {
+            draw(parameter, parameter.number, seed, &mut numbers[parameter.range.clone()]);
         }
         numbers
     }
 
-    /// The name of the first parameter with a number in `numbers` (parameters or gradients) that is infinite or
-    /// not a number, with its layer's path.
-    pub fn find_non_finite(&self, numbers: &[f32]) -> Option<&Parameter> {
-        self.parameters
-            .iter()
-            .find(|parameter| !numbers[parameter.range.clone()].iter().all(|n| n.is_finite()))
+    /// The first parameter with a gradient that is infinite or not a number.
+    pub fn find_non_finite(&self, gradients: &Gradients) -> Option<&Parameter> {
+        self.parameters.iter().find(|parameter| !gradients.of(parameter).iter().all(|n| n.is_finite()))
+    }
+
+    /// Numbers of a record that are rows of the table `parameter`, over all layers that read it.
+    pub(crate) fn looked_up(&self, parameter: &Parameter) -> usize {
+        let readers = self.graph.nodes.iter().filter(|node| node.params == parameter.range);
+        let ids = readers.map(|node| match node.inputs[0] {
+            0 => self.input.elements(),
+            value => self.graph.nodes[value - 1].layer.output().elements(),
+        });
+        ids.sum()
     }
 
     pub(crate) fn graph(&self) -> &Graph {

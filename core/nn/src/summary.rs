@@ -1,6 +1,7 @@
 //! What a model is and needs, as text: the table that users of Keras and PyTorch expect.
 
 use crate::fuse::{norms_in_convolutions, prepare};
+use crate::layer::ParameterKind;
 use crate::model::Model;
 use crate::plan::{Plan, Purpose};
 use ringspin_job::format_bytes;
@@ -34,7 +35,30 @@ impl Model {
         let activations: usize = self.layers().iter().map(|layer| layer.output.elements()).sum();
         let parameters = self.parameter_count().to_string();
         line(["total", "", &parameters, &format!("{:.3}", flops as f64 * 1e-6), &kib(activations)]);
+        for parameter in self.parameters() {
+            let updates = match parameter.kind {
+                ParameterKind::Rows { lazy: true } => {
+                    "lazy: untouched rows, and what the optimizer keeps of them, stay"
+                }
+                ParameterKind::Rows { lazy: false } => "exact: untouched rows see a gradient of 0",
+                ParameterKind::Learned | ParameterKind::Statistic => continue,
+            };
+            // As above.
+            let _ = writeln!(text, "{}: sparse gradients; updates are {updates}", parameter.name);
+        }
         text
+    }
+
+    /// Numbers of the gradients of a step of `records` records.
+    fn gradient_numbers(&self, records: usize) -> usize {
+        let tables = self.parameters().iter().filter(|parameter| parameter.kind.is_rows());
+        let rows = tables.map(|table| {
+            table
+                .range
+                .len()
+                .min(self.looked_up(table).saturating_mul(records).saturating_mul(table.shape[1]))
+        });
+        self.dense_count() + rows.sum::<usize>()
     }
 
     /// Bytes that prediction needs for micro-batches of `records` records on `threads` threads, parameters included.
@@ -49,7 +73,7 @@ impl Model {
     pub fn memory_bytes(&self, records: usize, threads: usize) -> u64 {
         let graph = norms_in_convolutions(self.graph());
         let plan = Plan::new(&graph, self.input(), records.max(1), threads, Purpose::Training);
-        4 * (plan.numbers(threads) + 2 * self.parameter_count()) as u64
+        4 * (plan.numbers(threads) + self.parameter_count() + self.gradient_numbers(records.max(1))) as u64
     }
 }
 

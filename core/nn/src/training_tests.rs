@@ -4,8 +4,8 @@ use crate::golden::{component, json, noise};
 use crate::kernels::Isa;
 use crate::optimizers::{Due, UpdateOptions, Updater};
 use crate::{
-    BatchMetrics, BatchView, Model, Parameter, ParameterKind, RandomKey, Registry, Shape, Targets, Team,
-    TrainingPass, Workspace, ignored_class,
+    BatchMetrics, BatchView, Gradients, Model, Parameter, ParameterKind, RandomKey, Registry, Shape, Targets,
+    Team, TrainingPass, Workspace, ignored_class,
 };
 use ringspin_job::{Component, ModelSpec, Value};
 use std::sync::Arc;
@@ -48,9 +48,10 @@ fn pass(workspace: &mut Workspace, count: usize) -> (Vec<f32>, BatchMetrics) {
     let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&targets), count };
     let key = RandomKey { seed: 4, step: 5, lane: 6 };
     let training = TrainingPass { params: &params, scale: 1.0 / count as f32, key, accumulate: false };
-    let mut grads = vec![f32::NAN; params.len()];
+    let mut grads = Gradients::new(&model, count);
+    grads.dense.fill(f32::NAN);
     let metrics = workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ());
-    (grads, metrics)
+    (grads.dense, metrics)
 }
 
 /// Trains from the weights, and on the batches, that make_golden.py had, and compares losses and what is left.
@@ -68,7 +69,7 @@ fn follow_pytorch(file: &str, model: &Arc<Model>, rate: f64, start: impl Fn(&Par
     let optimizers = Registry::standard().build_optimizers(&optimizer).unwrap();
     let mut updater = Updater::new(optimizers, model.parameters(), UpdateOptions::default()).unwrap();
     let mut workspace = workspace(model, 2, records);
-    let mut grads = vec![0.0; params.len()];
+    let mut grads = Gradients::new(model, records);
     for (step, expected) in (0u64..).zip(golden["losses"].as_array().unwrap()) {
         let inputs = noise(200 + step, records * model.input().elements());
         let targets = classes(300 + step, records);
@@ -177,7 +178,7 @@ fn ten_steps_of_named_models_follow_pytorch() {
         let optimizers = Registry::standard().build_optimizers(&optimizer).unwrap();
         let mut updater = Updater::new(optimizers, model.parameters(), UpdateOptions::default()).unwrap();
         let mut workspace = workspace(&model, 2, records);
-        let mut grads = vec![0.0; params.len()];
+        let mut grads = Gradients::new(&model, records);
         for (step, expected) in (0u64..).zip(golden["losses"].as_array().unwrap()) {
             let mut inputs = noise(200 + step, records * input.elements());
             if let Some(limits) = &limits {
@@ -253,7 +254,7 @@ fn lanes_add_up() {
         let (inputs, targets) = (noise(1, 24 * model.input().elements()), classes(2, 24));
         let params = model.initialize(3);
         let record = model.input().elements();
-        let mut run = |records: std::ops::Range<usize>, accumulate: bool, grads: &mut [f32]| {
+        let mut run = |records: std::ops::Range<usize>, accumulate: bool, grads: &mut Gradients| {
             let batch = BatchView {
                 inputs: &inputs[records.start * record..records.end * record],
                 targets: Targets::Classes(&targets[records.clone()]),
@@ -263,7 +264,8 @@ fn lanes_add_up() {
                 TrainingPass { params: &params, scale: 1.0 / 24.0, key: RandomKey::default(), accumulate };
             workspace.forward_backward(&batch, &training, grads, &mut |_, _| ())
         };
-        let (mut whole, mut parts) = (vec![0.0; params.len()], vec![f32::NAN; params.len()]);
+        let (mut whole, mut parts) = (Gradients::new(&model, 24), Gradients::new(&model, 24));
+        parts.dense.fill(f32::NAN);
         let expected = run(0..24, false, &mut whole);
         let mut sum = run(0..5, false, &mut parts);
         sum.add(&run(5..24, true, &mut parts));
@@ -271,7 +273,7 @@ fn lanes_add_up() {
         // With a BLAS a row's bits depend on the rows around it.
         let limit = if cfg!(feature = "blas") { 1e-6 } else { 1e-9 };
         assert!((sum.loss_sum - expected.loss_sum).abs() < limit * expected.loss_sum);
-        let worst = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = whole.dense.iter().zip(&parts.dense).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-6, "{worst}");
     }
 }
@@ -290,7 +292,7 @@ fn lanes_add_up_where_positions_weigh_differently() {
     let targets: Vec<u32> = classes(2, records * positions).into_iter().map(|c| ignore(c / 2)).collect();
     let (inputs, params) = (noise(1, records * input.elements()), model.initialize(3));
     let mut workspace = workspace(&model, 2, records);
-    let mut run = |part: std::ops::Range<usize>, accumulate: bool, grads: &mut [f32]| {
+    let mut run = |part: std::ops::Range<usize>, accumulate: bool, grads: &mut Gradients| {
         let batch = BatchView {
             inputs: &inputs[part.start * input.elements()..part.end * input.elements()],
             targets: Targets::Classes(&targets[part.start * positions..part.end * positions]),
@@ -300,14 +302,14 @@ fn lanes_add_up_where_positions_weigh_differently() {
         let training = TrainingPass { params: &params, scale, key, accumulate };
         workspace.forward_backward(&batch, &training, grads, &mut |_, _| ())
     };
-    let (mut whole, mut parts) = (vec![0.0; params.len()], vec![0.0; params.len()]);
+    let (mut whole, mut parts) = (Gradients::new(&model, records), Gradients::new(&model, records));
     let expected = run(0..records, false, &mut whole);
     let mut sum = run(0..2, false, &mut parts);
     sum.add(&run(2..records, true, &mut parts));
     assert!(expected.weight < records as f64 && (expected.weight - sum.weight).abs() < 1e-12);
     assert!((sum.loss() - expected.loss()).abs() < 1e-9);
     assert_eq!(sum.classified as usize, targets.iter().filter(|class| **class < 4).count());
-    let worst = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let worst = whole.dense.iter().zip(&parts.dense).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst < 1e-6, "{worst}");
 }
 
@@ -320,13 +322,14 @@ fn gradients_are_ready_once_each_from_the_last_layer_on() {
         let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&targets), count: 9 };
         let training =
             TrainingPass { params: &params, scale: 1.0, key: RandomKey::default(), accumulate: false };
-        let (mut grads, mut seen, mut end) = (vec![0.0; params.len()], vec![0.0; params.len()], params.len());
+        let (mut grads, mut seen, mut end) =
+            (Gradients::new(&model, 9), vec![0.0; params.len()], params.len());
         workspace.forward_backward(&batch, &training, &mut grads, &mut |range, part| {
             assert_eq!((range.end, range.len()), (end, part.len()));
             end = range.start;
             seen[range].copy_from_slice(part);
         });
-        assert_eq!((end, seen), (0, grads), "what was ready was final");
+        assert_eq!((end, seen), (0, grads.dense), "what was ready was final");
     }
 }
 
@@ -374,9 +377,9 @@ fn an_image_leaves_as_it_came_channels_last() {
 #[test]
 fn numbers_that_are_none_are_found() {
     let model = lenet();
-    let mut params = model.initialize(1);
-    assert_eq!(model.find_non_finite(&params), None);
-    params[2000] = f32::INFINITY;
-    let found = model.find_non_finite(&params).unwrap();
+    let mut grads = Gradients::from(model.initialize(1));
+    assert_eq!(model.find_non_finite(&grads), None);
+    grads.dense[2000] = f32::INFINITY;
+    let found = model.find_non_finite(&grads).unwrap();
     assert_eq!((found.name.as_str(), found.layer.as_str()), ("7.weight", "model.layers[7]"));
 }

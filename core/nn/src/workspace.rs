@@ -4,6 +4,7 @@ use crate::arena::Buffer;
 use crate::batch::{BatchMetrics, BatchView};
 use crate::execute::{Observer, Pass, SharedMemory, SlotMetrics, pack};
 use crate::fuse::{norms_in_convolutions, prepare};
+use crate::gradients::Gradients;
 use crate::graph::Graph;
 use crate::kernels::Isa;
 use crate::model::Model;
@@ -154,8 +155,8 @@ impl Workspace {
     }
 
     /// Forward, loss and backward over a micro-batch. `ready` is called, on this thread, with each range of
-    /// parameters whose gradients are final and with those gradients, last layers first and each parameter
-    /// once; backward goes on when it returns.
+    /// parameters whose dense gradients are final and with those gradients, last layers first and each parameter
+    /// once; backward goes on when it returns. Gradients of tables are final at the end.
     ///
     /// # Panics
     /// When the batch is not one that [`Model::check`] accepts, has more than [`Workspace::max_records`]
@@ -165,13 +166,13 @@ impl Workspace {
         &mut self,
         batch: &BatchView<'_>,
         training: &TrainingPass<'_>,
-        grads: &mut [f32],
+        grads: &mut Gradients,
         ready: &mut dyn FnMut(Range<usize>, &[f32]),
     ) -> BatchMetrics {
         assert!(self.prepared.is_none(), "a workspace for inference keeps nothing for backward");
         self.check(batch, training.params);
         assert!(!matches!(batch.targets, crate::Targets::None), "training needs targets");
-        assert_eq!(grads.len(), self.model.parameter_count(), "every parameter has a gradient");
+        assert_eq!(grads.dense.len(), self.model.dense_count(), "every parameter has a gradient");
         let pass = Pass {
             model: &self.model,
             graph: &self.graph,

@@ -3,8 +3,8 @@
 
 use ringspin_job::{Component, ModelSpec, Value};
 use ringspin_nn::{
-    BatchView, Due, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, UpdateOptions, Updater,
-    Workspace,
+    BatchView, Due, Gradients, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, UpdateOptions,
+    Updater, Workspace,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -39,15 +39,15 @@ fn layer(name: &str, params: &[(&str, i64)]) -> Component {
 fn steps(spec: &ModelSpec, input: &[usize]) -> usize {
     let (registry, loss) = (Registry::standard(), Component::new("loss", "cross_entropy"));
     let model = Arc::new(Model::build(&registry, spec, &Shape::new(input).unwrap(), &loss).unwrap());
-    let optimizer =
-        Component::new("optimizer", "lamb").with("groups[0].match", "*.bias").with("groups[0].name", "adam");
+    let optimizer = Component::new("optimizer", "adam").with("groups[0].match", "*.bias");
+    let optimizer = optimizer.with("groups[0].name", "lamb");
     let optimizers = registry.build_optimizers(&optimizer).unwrap();
     let options = UpdateOptions { clip_norm: Some(1.0), clip_value: Some(1.0), ema_decay: Some(0.9) };
     let mut updater = Updater::new(optimizers, model.parameters(), options).unwrap();
     let mut params = model.initialize(1);
-    let mut grads = vec![0.0; params.len()];
+    let mut grads = Gradients::new(&model, 40);
     let mut workspace = Workspace::new(Arc::clone(&model), Team::new(2).unwrap(), 40);
-    let (inputs, targets) = (vec![0.5; 40 * model.input().elements()], vec![1; 40]);
+    let (inputs, targets) = (model.made_up_inputs(40), vec![1; 40]);
     let mut step = |count: usize, update_number: u64| {
         let inputs = &inputs[..count * model.input().elements()];
         let batch = BatchView { inputs, targets: Targets::Classes(&targets[..count]), count };
@@ -119,6 +119,13 @@ fn a_step_allocates_nothing() {
         layer("flatten", &[]),
         layer("linear", &[("out_features", 2)]),
     ];
+    for sparse in ["exact", "lazy"] {
+        let table =
+            layer("embedding", &[("num_embeddings", 30), ("embedding_dim", 8)]).with("sparse", sparse);
+        let layers = vec![table, layer("flatten", &[]), layer("linear", &[("out_features", 3)])];
+        let spec = ModelSpec { model: Component::new("model", "custom"), layers };
+        assert_eq!(steps(&spec, &[7]), 0, "{sparse} rows");
+    }
     let custom = ModelSpec { model: Component::new("model", "custom"), layers: many_channels };
     assert_eq!(steps(&named(Component::new("model", "lenet5")), &[28, 28, 1]), 0, "lenet5");
     assert_eq!(steps(&named(mlp), &[40]), 0, "mlp");

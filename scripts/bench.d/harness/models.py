@@ -9,7 +9,8 @@ THREADS = 2
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """`name`: ours; `peer`: that of scripts/peers/torch_train.py; `times`: the bar; `settings`, `peer_settings`: flags."""
+    """`name`: ours; `peer`: that of scripts/peers/torch_train.py; `times`: the bar; `settings`, `peer_settings`: flags;
+    `other`: a form of the peer's that is printed beside, without a bar."""
 
     name: str
     peer: str
@@ -17,6 +18,7 @@ class Model:
     times: float
     bigdl_times: float | None = None
     settings: tuple = ()
+    other: str | None = None
     peer_settings: tuple = ()
     variant: str = ""
 
@@ -28,6 +30,8 @@ class Model:
 
 ADAM = ("-D", "optimizer.name=adam", "-D", "optimizer.lr=0.001")
 MOMENTUM = ("-D", "optimizer.name=sgd", "-D", "optimizer.lr=0.001", "-D", "optimizer.momentum=0.9")
+# Only touched rows and their moments change, as with PyTorch's SparseAdam.
+LAZY = ("-D", "model.sparse=lazy")
 BINARY = ("-D", "loss.name=bce_with_logits")
 UNMASKED = (*ADAM, "-D", "model.masked=false")
 MODELS = (
@@ -35,7 +39,7 @@ MODELS = (
     Model("inception_v1", "inception_v1", 16, 1, 1.3, settings=MOMENTUM),
     Model("resnet50", "resnet50", 16, 1.3, settings=MOMENTUM),
     Model("vgg16", "vgg16", 8, 2.2, settings=MOMENTUM),
-    Model("neumf", "neumf", 2048, 3, settings=ADAM + BINARY),
+    Model("neumf", "neumf", 2048, 3, settings=ADAM + BINARY + LAZY, other="neumf_dense"),
     Model("lstm_text", "lstm", 128, 2, settings=ADAM),
     Model("transformer_text", "transformer", 32, 1.3, settings=UNMASKED),
     Model(

@@ -316,7 +316,7 @@ fn check_gradients(case: &Case, layer: &SingleLayer, params: &[f32], tolerance: 
         let tolerance = tolerance.max(1e-6) * 2.0;
         let name = parameter.name;
         match parameter.kind {
-            ParameterKind::Learned => {
+            ParameterKind::Learned | ParameterKind::Rows { .. } => {
                 let expected = case.array(&format!("d{name}"));
                 assert_close(&gradients.dparams[range], expected, tolerance, &format!("{what}{name}"));
             }

@@ -1,7 +1,7 @@
 //! Models by name beside PyTorch.
 
 use super::{assert_close, cases, noise};
-use crate::{BatchView, Model, RandomKey, Registry, Targets, Team, TrainingPass, Workspace};
+use crate::{BatchView, Gradients, Model, RandomKey, Registry, Targets, Team, TrainingPass, Workspace};
 use ringspin_job::{Component, ModelSpec};
 use std::sync::Arc;
 
@@ -25,7 +25,8 @@ pub(crate) fn check_model(name: &str, tolerance: f64) {
         let targets = noise(3, len);
         let batch = BatchView { inputs: &inputs, targets: Targets::Values(&targets), count: case.records };
         let mut workspace = Workspace::new(Arc::clone(&model), Team::new(2).unwrap(), case.records);
-        let (mut outputs, mut grads) = (vec![f32::NAN; len], vec![f32::NAN; params.len()]);
+        let (mut outputs, mut grads) = (vec![f32::NAN; len], Gradients::new(&model, case.records));
+        grads.dense.fill(f32::NAN);
         workspace.forward(&batch, &params, Some(&mut outputs));
         assert_close(&outputs, case.array("y"), tolerance, "y");
         let scale = 1.0 / case.records as f32;
@@ -33,7 +34,7 @@ pub(crate) fn check_model(name: &str, tolerance: f64) {
         workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| {});
         for parameter in model.parameters() {
             let expected = case.array(&format!("d{}", parameter.name));
-            assert_close(&grads[parameter.range.clone()], expected, tolerance, &parameter.name);
+            assert_close(grads.of(parameter), expected, tolerance, &parameter.name);
         }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod math;
 mod peak;
 pub(crate) mod pool;
 mod portable;
+pub(crate) mod prefetch;
 pub(crate) mod recurrent;
 pub(crate) mod response_norm;
 pub(crate) mod softmax;

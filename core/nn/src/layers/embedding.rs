@@ -2,9 +2,15 @@
 //!
 //! x (T) of whole numbers below `num_embeddings`, W [num_embeddings, embedding_dim], y (T, F = embedding_dim).
 //! `dW[i] = Σ dy[t]` over all t with x[t] = i, in the order of records and steps. The row `padding_idx` stays as it is.
-//! Numbers of the record are `f32`, exact for whole numbers below 2²⁴: larger tables are refused.
+//! With
+//! `sparse` the gradient is that of the touched rows alone ([`crate::SparseRows`]). Numbers of the record are `f32`, exact for whole numbers below 2²⁴: larger tables are refused.
 
-use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard};
+use crate::kernels::elementwise::add_row;
+use crate::kernels::prefetch::prefetch;
+use crate::layer::{
+    Backward, Forward, Init, Layer, Misfit, Needs, ParameterKind, ParameterSpec, Sharded, Tabled,
+    WeightsShard,
+};
 use crate::registry::ParamDoc;
 use crate::shape::Shape;
 use ringspin_job::ParamReader;
@@ -21,18 +27,36 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
         "none",
         "a row that is 0 at the start and is not learned; negative: from the end",
     ),
+    SPARSE,
 ];
+
+/// Of tables whose gradient can be single rows.
+pub(crate) const SPARSE: ParamDoc = ParamDoc::new(
+    "sparse",
+    "\"no\"",
+    "\"exact\" and \"lazy\": the gradient is that of the touched rows alone, for large tables; updates are those of a \
+     dense gradient (exact), or leave other rows, and what the optimizer keeps of them, alone (lazy: PyTorch's \
+     SparseAdam, TensorFlow's LazyAdam)",
+);
 
 /// Whole numbers up to here are exact in `f32`.
 const MAX_ROWS: usize = 1 << 24;
+/// How many rows ahead of the one that is copied memory is asked for: rows lie anywhere.
+const ROWS_AHEAD: usize = 8;
 /// Pieces of the table for its gradient: each reads all ids.
 const SHARDS: usize = 16;
+
+/// Reads the parameter [`SPARSE`].
+pub(crate) fn read_sparse(reader: &mut ParamReader<'_>) -> &'static str {
+    reader.choice("sparse", &["no", "exact", "lazy"], Some("no"))
+}
 
 /// A table of rows, as embeddings have it.
 pub(super) struct RowTable {
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) padding: Option<usize>,
+    pub(super) kind: ParameterKind,
 }
 
 impl RowTable {
@@ -50,7 +74,11 @@ impl RowTable {
         let padding =
             reader.has("padding_idx").then(|| reader.integer("padding_idx", -count..=count - 1, None));
         let padding = padding.map(|row| row.rem_euclid(count) as usize);
-        RowTable { rows, columns, padding }
+        let kind = match read_sparse(reader) {
+            "no" => ParameterKind::Learned,
+            sparse => ParameterKind::Rows { lazy: sparse == "lazy" },
+        };
+        RowTable { rows, columns, padding, kind }
     }
 
     pub(super) fn parameters(&self) -> Vec<ParameterSpec> {
@@ -58,12 +86,23 @@ impl RowTable {
             Some(zero) => Init::NormalRows { zero },
             None => Init::Normal { std: 1.0 },
         };
-        vec![ParameterSpec::learned("weight", vec![self.rows, self.columns], init)]
+        let weight = ParameterSpec::learned("weight", vec![self.rows, self.columns], init);
+        vec![ParameterSpec { kind: self.kind, ..weight }]
     }
 
     /// The row that a number of a record means. Batches were checked for numbers that mean none.
     pub(super) fn row<'a>(&self, params: &'a [f32], id: f32) -> &'a [f32] {
         &params[id as usize * self.columns..][..self.columns]
+    }
+
+    /// Whether the gradient is that of rows.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.kind != ParameterKind::Learned
+    }
+
+    /// The row of a number that has a gradient.
+    pub(super) fn learned_row(&self, id: f32) -> Option<u32> {
+        (!self.is_padding(id)).then_some(id as u32)
     }
 
     pub(super) fn is_padding(&self, id: f32) -> bool {
@@ -80,18 +119,11 @@ impl RowTable {
         shard * self.rows / shards..(shard + 1) * self.rows / shards
     }
 
-    /// Adds `gradient · factor` to the row of `id` in `dparams`, which holds the rows `rows`.
-    pub(super) fn add(
-        &self,
-        dparams: &mut [f32],
-        rows: &Range<usize>,
-        id: f32,
-        (gradient, factor): (&[f32], f32),
-    ) {
+    /// Adds `gradient` to the row of `id` in `dparams`, which holds the rows `rows`.
+    pub(super) fn add(&self, dparams: &mut [f32], rows: &Range<usize>, id: f32, gradient: &[f32]) {
         let row = id as usize;
         if rows.contains(&row) && !self.is_padding(id) {
-            let to = &mut dparams[(row - rows.start) * self.columns..][..self.columns];
-            to.iter_mut().zip(gradient).for_each(|(to, gradient)| *to += gradient * factor);
+            add_row(&mut dparams[(row - rows.start) * self.columns..][..self.columns], gradient);
         }
     }
 }
@@ -111,7 +143,7 @@ struct Embedding {
 impl Embedding {
     fn gradient(&self, x: &[f32], dy: &[f32], rows: &Range<usize>, dparams: &mut [f32]) {
         for (id, dy) in x.iter().zip(dy.chunks_exact(self.table.columns)) {
-            self.table.add(dparams, rows, *id, (dy, 1.0));
+            self.table.add(dparams, rows, *id, dy);
         }
     }
 }
@@ -134,7 +166,13 @@ impl Layer for Embedding {
     }
 
     fn forward(&self, pass: Forward<'_>) {
-        for (id, y) in pass.x.iter().zip(pass.y.chunks_exact_mut(self.table.columns)) {
+        let ask = |id: &f32| {
+            let row = self.table.row(pass.params, *id);
+            prefetch(row.as_ptr(), row.len());
+        };
+        pass.x.iter().take(ROWS_AHEAD).for_each(ask);
+        for (i, (id, y)) in pass.x.iter().zip(pass.y.chunks_exact_mut(self.table.columns)).enumerate() {
+            pass.x.get(i + ROWS_AHEAD).into_iter().for_each(ask);
             y.copy_from_slice(self.table.row(pass.params, *id));
         }
     }
@@ -149,7 +187,21 @@ impl Layer for Embedding {
     }
 
     fn sharded(&self) -> Option<&dyn Sharded> {
-        Some(self)
+        (!self.table.is_sparse()).then_some(self)
+    }
+
+    fn tabled(&self) -> Option<&dyn Tabled> {
+        self.table.is_sparse().then_some(self)
+    }
+}
+
+impl Tabled for Embedding {
+    fn row(&self, id: f32) -> Option<u32> {
+        self.table.learned_row(id)
+    }
+
+    fn gradient_row(&self, index: usize) -> usize {
+        index
     }
 }
 

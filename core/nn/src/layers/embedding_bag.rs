@@ -4,8 +4,8 @@
 //! are `padding_idx` count for nothing, neither in the sum nor in the mean: records of different lengths are filled up
 //! with them. A bag of nothing else gives 0. `dW[i] = Σ dy` over all t with x[t] = i, for the mean divided by its count.
 
-use super::embedding::RowTable;
-use crate::layer::{Backward, Forward, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard};
+use super::embedding::{RowTable, SPARSE};
+use crate::layer::{Backward, Forward, Layer, Misfit, Needs, ParameterSpec, Sharded, Tabled, WeightsShard};
 use crate::registry::ParamDoc;
 use crate::shape::Shape;
 use ringspin_job::ParamReader;
@@ -19,6 +19,7 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
     ParamDoc::new("embedding_dim", "required", "numbers of a row"),
     ParamDoc::new("padding_idx", "none", "a number that stands for no row; negative: from the end"),
     ParamDoc::new("mode", "\"mean\"", "\"mean\" or \"sum\""),
+    SPARSE,
 ];
 
 pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
@@ -48,10 +49,10 @@ impl EmbeddingBag {
         if self.mean && count > 0 { 1.0 / count as f32 } else { 1.0 }
     }
 
+    /// From `dy` that is the gradient of each row, as backward leaves it.
     fn gradient(&self, x: &[f32], dy: &[f32], rows: &Range<usize>, dparams: &mut [f32]) {
         for (bag, dy) in x.chunks_exact(self.ids).zip(dy.chunks_exact(self.table.columns)) {
-            let factor = self.factor(bag);
-            bag.iter().for_each(|id| self.table.add(dparams, rows, *id, (dy, factor)));
+            bag.iter().for_each(|id| self.table.add(dparams, rows, *id, dy));
         }
     }
 }
@@ -92,13 +93,31 @@ impl Layer for EmbeddingBag {
         if let Some(dx) = pass.dx {
             dx.fill(0.0);
         }
+        for (bag, dy) in pass.x.chunks_exact(self.ids).zip(pass.dy.chunks_exact_mut(self.table.columns)) {
+            let factor = self.factor(bag);
+            dy.iter_mut().for_each(|dy| *dy *= factor);
+        }
         if let Some(dparams) = pass.dparams {
             self.gradient(pass.x, pass.dy, &(0..self.table.rows), dparams);
         }
     }
 
     fn sharded(&self) -> Option<&dyn Sharded> {
-        Some(self)
+        (!self.table.is_sparse()).then_some(self)
+    }
+
+    fn tabled(&self) -> Option<&dyn Tabled> {
+        self.table.is_sparse().then_some(self)
+    }
+}
+
+impl Tabled for EmbeddingBag {
+    fn row(&self, id: f32) -> Option<u32> {
+        self.table.learned_row(id)
+    }
+
+    fn gradient_row(&self, index: usize) -> usize {
+        index / self.ids
     }
 }
 

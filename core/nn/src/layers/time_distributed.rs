@@ -6,7 +6,7 @@
 use super::relayout::{to_channels_last, to_planar};
 use crate::kernels::Isa;
 use crate::layer::{
-    Backward, Context, Forward, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard, Wide,
+    Backward, Context, Forward, Layer, Misfit, Needs, ParameterSpec, Sharded, Tabled, WeightsShard, Wide,
 };
 use crate::registry::{ParamDoc, Registry};
 use crate::shape::{Layout, Shape};
@@ -216,6 +216,11 @@ impl Layer for TimeDistributed {
         // Shards read what the engine keeps, which is not converted.
         let same = self.converts_input.is_none() && self.converts_output.is_none();
         self.layer.sharded().filter(|_| same).map(|_| self as &dyn Sharded)
+    }
+
+    fn tabled(&self) -> Option<&dyn Tabled> {
+        // Inputs and rows of gradients are counted over all records, with steps or without.
+        self.layer.tabled()
     }
 }
 

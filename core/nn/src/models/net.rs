@@ -114,10 +114,14 @@ impl Net {
         name: &str,
         column: &str,
         [rows, width]: [usize; 2],
-        init: &str,
+        (init, sparse): (&str, &'static str),
     ) -> Name {
-        let sizes =
-            [("num_embeddings", rows.into()), ("embedding_dim", width.into()), ("init", Value::from(init))];
+        let sizes = [
+            ("num_embeddings", rows.into()),
+            ("embedding_dim", width.into()),
+            ("init", Value::from(init)),
+            ("sparse", Value::from(sparse)),
+        ];
         let row = self.named(name, "embedding", &[column], &sizes);
         self.after(&row, "flatten", &[])
     }

@@ -6,6 +6,7 @@
 //! (2010), biases at 0.
 
 use super::net::Net;
+use crate::layers::embedding::{SPARSE, read_sparse};
 use crate::registry::ParamDoc;
 use ringspin_job::{Component, ParamReader, Value};
 
@@ -22,6 +23,7 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
         "[256, 256, 128, 64]",
         "sizes of the perceptron; the first is of both embeddings together",
     ),
+    SPARSE,
 ];
 
 pub(crate) fn build(reader: &mut ParamReader<'_>) -> Vec<Component> {
@@ -29,6 +31,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>) -> Vec<Component> {
     let items = reader.count("items", 1, Some(26_744));
     let mf = reader.count("mf", 1, Some(64));
     let sizes = reader.counts("mlp", 1, Some(vec![256, 256, 128, 64]));
+    let sparse = read_sparse(reader);
     let [both, sizes @ ..] = &sizes[..] else {
         reader.problem("mlp", "a perceptron has at least one size");
         return Vec::new();
@@ -40,7 +43,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>) -> Vec<Component> {
     let user = net.column("user", 0);
     let item = net.column("item", 1);
     let mut embed = |name: &str, column: &str, rows: usize, width: usize| {
-        net.embedding(name, column, [rows, width], "normal:0.01")
+        net.embedding(name, column, [rows, width], ("normal:0.01", sparse))
     };
     let product = [embed("mf_user_embed", &user, users, mf), embed("mf_item_embed", &item, items, mf)];
     let deep =

@@ -6,6 +6,7 @@
 //! Ftrl and the deep one with Adagrad: optimizer groups that match `wide.*` do that.
 
 use super::net::{Name, Net};
+use crate::layers::embedding::{SPARSE, read_sparse};
 use crate::registry::ParamDoc;
 use ringspin_job::{Component, ParamReader};
 
@@ -17,6 +18,7 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
     ParamDoc::new("deep", "all", "how many of the first columns go to the deep side too"),
     ParamDoc::new("width", "16", "numbers of an embedding"),
     ParamDoc::new("hidden", "[100, 50, 25]", "sizes of the perceptron's hidden layers"),
+    SPARSE,
 ];
 
 /// More columns than one sum takes in.
@@ -27,6 +29,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>) -> Vec<Component> {
     let deep = reader.count("deep", 1, Some(columns.len().max(1)));
     let width = reader.count("width", 1, Some(16));
     let hidden = reader.counts("hidden", 1, Some(vec![100, 50, 25]));
+    let sparse = read_sparse(reader);
     if columns.len() > MAX_COLUMNS {
         reader.problem("columns", format!("{} columns, at most {MAX_COLUMNS} are possible", columns.len()));
         return Vec::new();
@@ -39,11 +42,11 @@ pub(crate) fn build(reader: &mut ParamReader<'_>) -> Vec<Component> {
     let places: Vec<Name> = (0..columns.len()).map(|i| net.column(&format!("column{i}"), i)).collect();
     let mut embedded = Vec::new();
     for (i, (place, rows)) in places.iter().zip(&columns).take(deep).enumerate() {
-        embedded.push(net.embedding(&format!("deep.{i}"), place, [*rows, width], "normal:0.01"));
+        embedded.push(net.embedding(&format!("deep.{i}"), place, [*rows, width], ("normal:0.01", sparse)));
     }
     let mut sum = Vec::new();
     for (i, (place, rows)) in places.iter().zip(&columns).enumerate() {
-        sum.push(net.embedding(&format!("wide.{i}"), place, [*rows, 1], "zeros"));
+        sum.push(net.embedding(&format!("wide.{i}"), place, [*rows, 1], ("zeros", sparse)));
     }
     let mut x = net.join("embedded", "concat", &embedded);
     for (i, size) in hidden.into_iter().enumerate() {

@@ -46,6 +46,10 @@ impl Optimizer for Adagrad {
         vec![StateSpec { name: "sum", start: self.start as f32 }]
     }
 
+    fn rests(&self) -> bool {
+        self.weight_decay == 0.0
+    }
+
     fn update(&self, moment: Moment, params: &mut [f32], grads: &[f32], states: &mut [&mut [f32]]) {
         let step = Step {
             rate: (moment.rate / (1.0 + (moment.update - 1) as f64 * self.rate_decay)) as f32,

@@ -9,6 +9,7 @@
 
 use super::Optimizer;
 use super::pattern::matches;
+use crate::layer::ParameterKind;
 use crate::model::Parameter;
 use crate::registry::ParamDoc;
 use ringspin_job::{Component, Origin, Problems};
@@ -124,7 +125,8 @@ impl Optimizers {
     /// The group of every parameter.
     ///
     /// # Errors
-    /// Groups that no parameter belongs to, and models of which nothing would be learned.
+    /// Groups that no parameter belongs to, optimizers that can not update a table row by row, and models of which
+    /// nothing would be learned.
     pub fn assign(&self, parameters: &[Parameter]) -> Result<Vec<usize>, Problems> {
         let find = |parameter: &Parameter| {
             let fits = |group: &Group| group.patterns.iter().any(|pattern| matches(pattern, &parameter.name));
@@ -143,6 +145,18 @@ impl Optimizers {
                 format!("matches no parameter; the model has {}", list(&names))
             };
             problems.add(&group.origin, format!("{}.match", group.path), message);
+        }
+        for (parameter, group) in parameters.iter().zip(&assigned) {
+            let Group { path, origin, optimizer, treatment, .. } = &self.groups[*group];
+            let lazy = parameter.kind == ParameterKind::Rows { lazy: true };
+            if lazy && optimizer.measures() && !treatment.frozen {
+                let message = format!(
+                    "its steps depend on whole arrays, but {} of {} is updated row by row (sparse = \"lazy\"); give \
+                     the layer sparse = \"exact\", or the parameter another optimizer in a group of its own",
+                    parameter.name, parameter.layer
+                );
+                problems.add(origin, format!("{path}.name"), message);
+            }
         }
         let frozen = |group: &usize| self.groups[*group].treatment.frozen;
         if !assigned.is_empty() && assigned.iter().all(frozen) {

@@ -16,6 +16,7 @@ pub(crate) mod lars;
 mod pattern;
 pub(crate) mod rmsprop;
 pub(crate) mod sgd;
+mod tables;
 mod updater;
 
 pub use groups::{GROUP_PARAMS, Optimizers};
@@ -77,6 +78,11 @@ pub trait Optimizer: Send + Sync {
 
     /// The arrays it keeps, each as long as the parameters; at most four.
     fn states(&self) -> Vec<StateSpec>;
+
+    /// Whether numbers whose gradient is 0 stay as they are, and so does what is kept of them.
+    fn rests(&self) -> bool {
+        false
+    }
 
     /// Whether its steps depend on whole parameter arrays, so that [`Optimizer::measure`] is asked first.
     fn measures(&self) -> bool {

@@ -49,6 +49,10 @@ impl Optimizer for Sgd {
         if self.momentum == 0.0 { vec![] } else { vec![StateSpec::zeros("momentum_buffer")] }
     }
 
+    fn rests(&self) -> bool {
+        self.momentum == 0.0 && self.weight_decay == 0.0
+    }
+
     fn update(&self, moment: Moment, params: &mut [f32], grads: &[f32], states: &mut [&mut [f32]]) {
         let first = moment.update == 1;
         let step = Step {

@@ -5,12 +5,16 @@
 //! `clip_value`; all gradients together scaled so that their norm is `clip_norm` at most; the optimizer's step;
 //! `average = ema_decay · average + (1 - ema_decay) · w`.
 //!
+//! Tables whose gradient are single rows are updated by `tables`, in the same order.
+//!
 //! Work is cut into pieces that do not depend on the number of threads, and sums are added in the order of the
 //! pieces, so that threads do not change a bit.
 
 use super::groups::{Group, Treatment};
+use super::tables::{How, TableUpdate};
 use super::{Moment, Optimizer, Optimizers, StateSpec};
 use crate::arena::{Pieces, for_pieces};
+use crate::gradients::Gradients;
 use crate::kernels::update::{Shaping, average, shape, sum_of_squares};
 use crate::layer::ParameterKind;
 use crate::model::Parameter;
@@ -95,22 +99,40 @@ struct Section {
     optimizer: Box<dyn Optimizer>,
     treatment: Treatment,
     pieces: Pieces,
+    tables: Vec<TableUpdate>,
     state: OptimizerState,
     /// Of every array, where the optimizer asks for them.
     norms: Vec<[f64; 2]>,
 }
 
 impl Section {
-    fn new(group: Group, ranges: Vec<Range<usize>>) -> Section {
+    /// `numbers` says which of the model's tables each table is.
+    fn new(group: Group, parameters: &[&Parameter], numbers: &[usize]) -> Section {
         let Group { optimizer, treatment, .. } = group;
-        let (mut whole, mut norms) = (ranges.clone(), Vec::new());
+        let ranges: Vec<Range<usize>> = parameters.iter().map(|parameter| parameter.range.clone()).collect();
+        // Tables lie behind everything else.
+        let dense = parameters.iter().filter(|parameter| !parameter.kind.is_rows()).count();
+        let mut own = ranges[..dense].iter().map(ExactSizeIterator::len).sum();
+        let tables = parameters[dense..].iter().zip(numbers).map(|(parameter, number)| {
+            let begin = own;
+            own += parameter.range.len();
+            TableUpdate::new(*number, parameter, begin, CHUNK)
+        });
+        let tables = tables.collect();
+        let (mut whole, mut norms) = (ranges[..dense].to_vec(), Vec::new());
         if optimizer.measures() {
-            norms = vec![[0.0; 2]; ranges.len()];
+            norms = vec![[0.0; 2]; dense];
         } else {
             join(&mut whole);
         }
         let state = OptimizerState::new(optimizer.states(), ranges);
-        Section { optimizer, treatment, pieces: Pieces::cut(&whole, CHUNK), state, norms }
+        Section { optimizer, treatment, pieces: Pieces::cut(&whole, CHUNK), tables, state, norms }
+    }
+
+    /// Most sums that are measured at a time.
+    fn sums(&self) -> usize {
+        let tables = self.tables.iter().map(TableUpdate::sums).max();
+        self.pieces.list().len().max(tables.unwrap_or(0))
     }
 }
 
@@ -128,16 +150,16 @@ fn join(ranges: &mut Vec<Range<usize>>) {
 
 /// Two sums of a piece, written by whichever thread has it.
 #[derive(Default)]
-struct Sums([AtomicU64; 2]);
+pub(super) struct Sums([AtomicU64; 2]);
 
 impl Sums {
-    fn set(&self, sums: [f64; 2]) {
+    pub(super) fn set(&self, sums: [f64; 2]) {
         for (own, sum) in self.0.iter().zip(sums) {
             own.store(sum.to_bits(), Ordering::Relaxed);
         }
     }
 
-    fn get(&self) -> [f64; 2] {
+    pub(super) fn get(&self) -> [f64; 2] {
         [0, 1].map(|i| f64::from_bits(self.0[i].load(Ordering::Relaxed)))
     }
 }
@@ -147,7 +169,8 @@ pub struct Updater {
     sections: Vec<Section>,
     options: UpdateOptions,
     base_rate: f64,
-    count: usize,
+    /// Parameters, and those of them with dense gradients.
+    counts: [usize; 2],
     /// One for each piece of the largest section.
     sums: Vec<Sums>,
     /// As long as the parameters; empty without `ema_decay`.
@@ -169,23 +192,30 @@ impl Updater {
         options: UpdateOptions,
     ) -> Result<Updater, Problems> {
         let assigned = optimizers.assign(parameters)?;
-        let count = parameters.last().map_or(0, |last| last.range.end);
+        let end = |last: Option<&Parameter>| last.map_or(0, |last| last.range.end);
+        let tables = || parameters.iter().filter(|parameter| parameter.kind.is_rows());
+        let count = end(parameters.last());
+        let dense = end(parameters.iter().rfind(|parameter| !parameter.kind.is_rows()));
         let base_rate = optimizers.base_rate();
         let sections = optimizers.into_groups().into_iter().enumerate().filter_map(|(number, group)| {
             let own = parameters.iter().zip(&assigned);
             let own = own
-                .filter(|(parameter, group)| **group == number && parameter.kind == ParameterKind::Learned);
-            let ranges: Vec<Range<usize>> = own.map(|(parameter, _)| parameter.range.clone()).collect();
-            (!group.treatment.frozen && !ranges.is_empty()).then(|| Section::new(group, ranges))
+                .filter(|(parameter, group)| **group == number && parameter.kind != ParameterKind::Statistic);
+            let own: Vec<&Parameter> = own.map(|(parameter, _)| parameter).collect();
+            let is_own = |table: &Parameter| own.iter().any(|parameter| parameter.range == table.range);
+            let numbers = tables().enumerate().filter(|(_, table)| is_own(table)).map(|(number, _)| number);
+            let numbers: Vec<usize> = numbers.collect();
+            (!group.treatment.frozen && !own.is_empty()).then(|| Section::new(group, &own, &numbers))
         });
         let sections: Vec<Section> = sections.collect();
-        let most = sections.iter().map(|section| section.pieces.list().len()).max().unwrap_or(0);
+        let most = sections.iter().map(Section::sums).max().unwrap_or(0);
         let average = if options.ema_decay.is_some() { zeros(count) } else { Vec::new() };
         let sums = (0..most).map(|_| Sums::default()).collect();
         let statistics = parameters.iter().filter(|parameter| parameter.kind == ParameterKind::Statistic);
         let mut statistics: Vec<Range<usize>> = statistics.map(|parameter| parameter.range.clone()).collect();
         join(&mut statistics);
-        Ok(Updater { sections, options, base_rate, count, sums, average, statistics, averaged: false })
+        let counts = [count, dense];
+        Ok(Updater { sections, options, base_rate, counts, sums, average, statistics, averaged: false })
     }
 
     /// The learning rate of the job's own optimizer, before the schedule.
@@ -218,18 +248,19 @@ impl Updater {
     ///
     /// # Panics
     /// When parameters or gradients are not as many as the model's.
-    pub fn update(&mut self, team: &mut Team, due: Due, params: &mut [f32], grads: &mut [f32]) {
-        let lengths = [params.len(), grads.len()];
-        assert_eq!(lengths, [self.count; 2], "the flat buffers are those of the model");
+    pub fn update(&mut self, team: &mut Team, due: Due, params: &mut [f32], gradients: &mut Gradients) {
+        let lengths = [params.len(), gradients.dense.len()];
+        assert_eq!(lengths, self.counts, "the flat buffers are those of the model");
         let scale = self.options.clip_norm.map(|most| {
-            let norm = self.norm(team, params, grads);
+            let norm = self.norm(team, params, gradients);
             (most / (norm + NORM_EPS)).min(1.0) as f32
         });
         let limit = self.options.limit();
         let share = self.options.ema_decay.map(|decay| (1.0 - decay) as f32);
         let isa = team.isa();
+        let Gradients { dense: grads, tables: rows } = gradients;
         for section in &mut self.sections {
-            let Section { optimizer, treatment, pieces, state, norms } = section;
+            let Section { optimizer, treatment, pieces, tables, state, norms } = section;
             let shaping = match scale {
                 // The rest was done for the norm.
                 Some(scale) => Shaping { scale, ..Shaping::NONE },
@@ -257,6 +288,12 @@ impl Updater {
                     average(isa, share, kept, w);
                 }
             });
+            for table in tables {
+                let shaping = Shaping { scale: scale.unwrap_or(1.0), ..treatment.shaping(limit) };
+                let how = How { optimizer: &**optimizer, shaping, moment, share };
+                let arrays = (&mut *params, &mut self.average[..], &mut state.arrays[..]);
+                table.update(team, how, arrays, table.gradient(rows), &self.sums);
+            }
         }
         for range in &self.statistics {
             let (params, grads) = (&mut params[range.clone()], &grads[range.clone()]);
@@ -274,14 +311,19 @@ impl Updater {
     }
 
     /// Adds penalties, limits magnitudes, and returns the norm of what comes out.
-    fn norm(&mut self, team: &mut Team, params: &mut [f32], grads: &mut [f32]) -> f64 {
+    fn norm(&mut self, team: &mut Team, params: &mut [f32], gradients: &mut Gradients) -> f64 {
         let (isa, limit, mut sum) = (team.isa(), self.options.limit(), 0.0);
-        for Section { treatment, pieces, .. } in &self.sections {
+        let Gradients { dense: grads, tables: rows } = gradients;
+        for Section { treatment, pieces, tables, .. } in &self.sections {
             for_pieces(team, pieces, [params, grads], &mut [], &|index, [w, g], _| {
                 shape(isa, treatment.shaping(limit), w, g);
                 self.sums[index].set([sum_of_squares(isa, g), 0.0]);
             });
             sum = self.sums[..pieces.list().len()].iter().fold(sum, |sum, own| sum + own.get()[0]);
+            for table in tables {
+                let shaping = treatment.shaping(limit);
+                sum += table.square_sum(team, (isa, shaping), params, table.gradient(rows), &self.sums);
+            }
         }
         sum.sqrt()
     }
@@ -354,7 +396,7 @@ mod tests {
         let golden = tensors("updater");
         for step in 0..6 {
             let due = Due { update: step + 1, factor: 0.5f64.powi(step as i32 / 2) };
-            updater.update(&mut team, due, &mut params, &mut gather(100 + 10 * step));
+            updater.update(&mut team, due, &mut params, &mut gather(100 + 10 * step).into());
             assert_close(&params, &golden[&step.to_string()], 2e-6, "parameters");
             let average = updater.average().unwrap();
             assert_close(average, &golden[&format!("{step}.average")], 2e-6, "average");
@@ -383,7 +425,7 @@ mod tests {
         let (mut params, mut team) = (noise(1, 90_000), Team::new(threads).unwrap());
         for update in 1..=3 {
             let due = Due { update, factor: 1.0 };
-            updater.update(&mut team, due, &mut params, &mut noise(100 + update, 90_000));
+            updater.update(&mut team, due, &mut params, &mut noise(100 + update, 90_000).into());
         }
         assert_eq!(params[40_000..40_100], noise(1, 90_000)[40_000..40_100], "what is frozen stays");
         (params, updater.average().unwrap().to_vec(), updater.states().cloned().collect())
@@ -406,7 +448,7 @@ mod tests {
         };
         let (mut first, mut team) = (build(), Team::new(1).unwrap());
         let mut params = noise(1, 50);
-        first.update(&mut team, Due { update: 1, factor: 1.0 }, &mut params, &mut noise(2, 50));
+        first.update(&mut team, Due { update: 1, factor: 1.0 }, &mut params, &mut noise(2, 50).into());
         let (mut second, mut again) = (build(), params.clone());
         for (from, to) in first.states().zip(second.states_mut()) {
             assert_eq!(from.names().collect::<Vec<_>>(), ["exp_avg", "exp_avg_sq"]);
@@ -414,7 +456,7 @@ mod tests {
         }
         second.restore_average().copy_from_slice(first.average().unwrap());
         for (updater, params) in [(&mut first, &mut params), (&mut second, &mut again)] {
-            updater.update(&mut team, Due { update: 2, factor: 0.5 }, params, &mut noise(3, 50));
+            updater.update(&mut team, Due { update: 2, factor: 0.5 }, params, &mut noise(3, 50).into());
         }
         assert_eq!((params, first.average()), (again, second.average()));
     }

@@ -107,7 +107,7 @@ pub(crate) struct NodePlan {
     pub(crate) learns: bool,
     /// The gradients of its inputs.
     pub(crate) edges: Vec<Edge>,
-    /// Whether its parameter gradients are cut by parameters.
+    /// Whether its parameter gradients are cut by parameters, or are rows of a table.
     pub(crate) sharded: bool,
     /// Whether layers with the same weights, later in the model, have already left a gradient.
     pub(crate) shared_after: bool,
@@ -293,9 +293,9 @@ fn plan_nodes(graph: &Graph, purpose: Purpose) -> (Vec<NodePlan>, usize) {
         plans.push(NodePlan {
             learns: purpose == Purpose::Training && (before || !node.params.is_empty()),
             edges: vec![Edge::Nowhere; node.inputs.len()],
-            sharded: node.layer.sharded().is_some(),
+            sharded: node.layer.sharded().is_some() || node.layer.tabled().is_some(),
             shared_after: false,
-            ready: !node.params.is_empty(),
+            ready: false,
             needed: false,
             slot: 0,
             packed: start..packed,
@@ -324,7 +324,7 @@ fn share(nodes: &[Node], plans: &mut [NodePlan]) {
     for i in (0..nodes.len()).filter(|i| !nodes[*i].params.is_empty()) {
         let same = |other: &Node| other.params == nodes[i].params;
         plans[i].shared_after = nodes[i + 1..].iter().any(same);
-        plans[i].ready = !nodes[..i].iter().any(same);
+        plans[i].ready = nodes[i].layer.tabled().is_none() && !nodes[..i].iter().any(same);
     }
 }
 
@@ -350,19 +350,24 @@ fn connect(graph: &Graph, plans: &mut [NodePlan]) {
     }
 }
 
+/// Parameters that a block of records reads: of tables it reads few rows.
+fn read(node: &Node) -> usize {
+    if node.layer.tabled().is_some() { 0 } else { node.params.len() }
+}
+
 /// Cuts the layers into segments by the size of their parameters, and finds the size of their blocks.
 fn cut(nodes: &[Node], plans: &[NodePlan], lens: &[usize]) -> Vec<Segment> {
     let mut ranges: Vec<(Range<usize>, bool)> = Vec::new();
     let mut parameters = 0;
     for (i, node) in nodes.iter().enumerate() {
         let wide = node.layer.wide().is_some();
-        parameters += node.params.len();
-        let fits = parameters <= SEGMENT_PARAMETERS || node.params.is_empty();
+        parameters += read(node);
+        let fits = parameters <= SEGMENT_PARAMETERS || read(node) == 0;
         match ranges.last_mut() {
             Some((range, false)) if !wide && fits => range.end = i + 1,
             _ => {
                 ranges.push((i..i + 1, wide));
-                parameters = node.params.len();
+                parameters = read(node);
             }
         }
     }
@@ -379,12 +384,11 @@ fn cut(nodes: &[Node], plans: &[NodePlan], lens: &[usize]) -> Vec<Segment> {
                 gradients * lens[i + 1] + per_record + nodes[i].layer.saved(1)
             })
             .sum();
-        let heavy =
-            nodes[range.clone()].iter().map(|node| node.params.len()).sum::<usize>() > SEGMENT_PARAMETERS;
+        let heavy = nodes[range.clone()].iter().map(read).sum::<usize>() > SEGMENT_PARAMETERS;
         let least = nodes[range.clone()].iter().map(|node| node.layer.least_records()).max().unwrap_or(1);
         let records = (BLOCK_NUMBERS / numbers.max(1)).clamp(1, BLOCK_RECORDS).max(least);
         // Parameters that do not fit into the cache are read once a block: fewer, larger blocks.
-        let weighty = nodes[range.clone()].iter().filter(|node| !node.params.is_empty());
+        let weighty = nodes[range.clone()].iter().filter(|node| read(node) > 0);
         let rows = weighty.map(|node| node.layer.rows()).min().unwrap_or(1);
         let (block, tasks) =
             if heavy { (records.max(HEAVY_ROWS.div_ceil(rows)), HEAVY_SLOTS) } else { (records, SLOTS) };

@@ -266,5 +266,25 @@ def transformers():
         (2, [5, 8], small | {"num_layers": 2, "norm": True}), (2, [3, 8], small | {"num_layers": 3, "causal": True})])
 
 
+def embedding_updates():
+    """A table after each of some updates, by optimizers that get its gradient as rows, or whole."""
+    O, results = torch.optim, {}
+    for name, make, sparse in [
+            ("sparse_adam", lambda w: O.SparseAdam(w, lr=.05, eps=1e-14), True), ("adam", lambda w: O.Adam(w, lr=.05), False),
+            ("sgd", lambda w: O.SGD(w, lr=.5), True), ("momentum", lambda w: O.SGD(w, lr=.5, momentum=.9), False)]:
+        table = nn.Embedding(9, 3, sparse=sparse, dtype=torch.float64)
+        table.weight.data = torch.from_numpy(noise(10, 27).reshape(9, 3)).double()
+        optimizer, results[name] = make(list(table.parameters())), []
+        for step in range(5):
+            x = torch.from_numpy(ids(20 + step, 6).reshape(3, 2)).long()
+            optimizer.zero_grad()
+            targets = torch.from_numpy(noise(30 + step, 18).reshape(3, 2, 3)).double()
+            nn.functional.mse_loss(table(x), targets).backward()
+            optimizer.step()
+            results[name].append(table.weight.detach().flatten().tolist())
+    (OUT / "embedding_updates.json").write_text(json.dumps(results) + "\n")
+
+
 def write_all():
+    embedding_updates()
     tables(), rows(), recurrents(), attentions(), steps(), transformers()
