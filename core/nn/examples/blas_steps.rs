@@ -5,7 +5,8 @@
 
 use ringspin_job::{Component, ModelSpec, Value};
 use ringspin_nn::{
-    BatchView, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, Workspace, peak_flops,
+    BatchView, Gradients, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, Workspace,
+    peak_flops,
 };
 use std::error::Error;
 use std::sync::Arc;
@@ -67,7 +68,7 @@ fn best_step(case: &Case, threads: usize, window: Duration) -> Result<f64, Box<d
         key: RandomKey::default(),
         accumulate: false,
     };
-    let mut grads = vec![0.0; params.len()];
+    let mut grads = Gradients::new(&model, case.records);
     let mut workspace = Workspace::new(Arc::clone(&model), Team::new(threads)?, case.records);
     let (mut best, mut steps, mut begun) = (f64::MAX, 0, Instant::now());
     while steps < WARM_UP + FEWEST || begun.elapsed() < window {
