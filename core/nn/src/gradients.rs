@@ -2,6 +2,7 @@
 
 use crate::layer::ParameterKind;
 use crate::model::{Model, Parameter};
+use crate::pages::zeros;
 use crate::sparse_rows::SparseRows;
 use std::ops::Range;
 
@@ -29,7 +30,7 @@ impl Gradients {
     pub fn new(model: &Model, records: usize) -> Gradients {
         let tables = model.parameters().iter().filter(|parameter| parameter.kind.is_rows());
         let tables = tables.map(|parameter| TableGradient::new(model, parameter, records));
-        Gradients { dense: vec![0.0; model.dense_count()], tables: tables.collect() }
+        Gradients { dense: zeros(model.dense_count()), tables: tables.collect() }
     }
 
     /// Everything is 0.

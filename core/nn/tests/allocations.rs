@@ -59,13 +59,17 @@ fn steps(spec: &ModelSpec, input: &[usize]) -> usize {
         workspace.forward(&batch, &params, None);
     };
     step(40, 1);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    for i in 2..10 {
-        step(40, i);
-        step(7, i);
-        step(1, i);
-    }
-    ALLOCATIONS.load(Ordering::Relaxed) - before
+    // The harness allocates now and then on its own thread; what a step allocates, it allocates every time.
+    let rounds = (0..3).map(|_| {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        for i in 2..10 {
+            step(40, i);
+            step(7, i);
+            step(1, i);
+        }
+        ALLOCATIONS.load(Ordering::Relaxed) - before
+    });
+    rounds.min().expect("there are rounds")
 }
 
 /// Models of the layers that are in no other: of images, and of sequences.
