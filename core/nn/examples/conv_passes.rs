@@ -149,7 +149,6 @@ fn time_layer(
             begin: Begin::Zero,
             relu: false,
             prologue: None,
-            sums: None,
         };
         forward.run(team, isa, args, scratch.get_mut());
     });

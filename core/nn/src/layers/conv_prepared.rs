@@ -122,7 +122,6 @@ impl Wide for Prepared {
             begin,
             relu: self.rectify,
             prologue: None,
-            sums: None,
         };
         self.forward.run(team, pass.context.isa, args, pass.scratch);
     }

@@ -241,7 +241,6 @@ impl Wide for ConvTranspose {
                 begin: Begin::Zero,
                 relu: false,
                 prologue: None,
-                sums: None,
             };
             self.forward.run(team, isa, args, scratch);
         }

@@ -78,7 +78,6 @@ impl Whole {
             begin: if self.bias { Begin::Bias(bias) } else { Begin::Zero },
             relu: self.rectify,
             prologue,
-            sums: None,
         };
         self.forward.run(team, pass.context.isa, args, scratch);
     }

@@ -13,7 +13,7 @@ use super::gather::{Gather, Prologue};
 use super::size::ConvSize;
 use super::tile::{PANEL, RowBand, Start};
 use super::weights::{PackPanels, panel_at, panels_len};
-use super::{Begin, Target, statistics};
+use super::{Begin, Target};
 use crate::kernels::Isa;
 use crate::kernels::gemm::bf16::{Engine, STEP};
 use crate::kernels::lanes::LANES;
@@ -314,13 +314,13 @@ impl Correlation {
         self.numbers(self.gathered(0, rows) * self.columns() * self.pixel)
     }
 
-    /// Parts of the images, each with statistics of its own.
-    pub(super) fn parts(&self, records: usize) -> usize {
+    /// Parts of the images.
+    fn parts(&self, records: usize) -> usize {
         let cut = self.partition(records);
         records.div_ceil(cut.images) * cut.bands
     }
 
-    /// Runs over `records` images; `partials` has two numbers of every channel for each of [`Correlation::parts`].
+    /// Runs over `records` images.
     pub(super) fn run(&self, team: &mut Team, isa: Isa, job: &Job<'_>, scratch: &mut [f32]) {
         let cut = self.partition(job.records);
         let one = self.thread_scratch(job.records);
@@ -334,7 +334,6 @@ impl Correlation {
             let task = Task {
                 isa,
                 group,
-                part,
                 images: images..(images + cut.images).min(job.records),
                 rows: band * cut.rows..(band + 1) * cut.rows,
                 panels: panels * cut.panels * PANEL..((panels + 1) * cut.panels * PANEL).min(self.to.part),
@@ -438,13 +437,6 @@ impl Correlation {
                 };
             }
         }
-        if let Some(partials) = job.partials {
-            let images = task.images.clone().map(place);
-            let sums = partials.at(task.part * 2 * self.to.channels + channel);
-            let pixels = [rows.len(), phase.size[1]];
-            // SAFETY: the pixels were just written by this task, whose sums these are.
-            unsafe { statistics::add_up(task.isa, images, pixels, [line, self.to.channels], columns, sums) };
-        }
     }
 }
 
@@ -457,7 +449,6 @@ pub(super) struct Job<'a> {
     pub(super) prologue: Option<Prologue<'a>>,
     pub(super) begin: Begin<'a>,
     pub(super) relu: bool,
-    pub(super) partials: Option<Target<'a>>,
 }
 
 struct Partition {
@@ -472,7 +463,6 @@ struct Partition {
 struct Task {
     isa: Isa,
     group: usize,
-    part: usize,
     images: std::ops::Range<usize>,
     rows: std::ops::Range<usize>,
     /// Output channels of the group.

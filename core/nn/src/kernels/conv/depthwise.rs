@@ -8,7 +8,7 @@ use super::correlation::Job;
 use super::gather::Prologue;
 use super::gradient::GradientJob;
 use super::size::ConvSize;
-use super::{Begin, Target, statistics};
+use super::{Begin, Target};
 use crate::kernels::lanes::{LANES, Lanes};
 use crate::kernels::{Isa, Kernel};
 use crate::team::Team;
@@ -107,11 +107,6 @@ impl Depthwise {
         self.to[0].div_ceil(bands)
     }
 
-    /// Parts of the images, each with statistics of its own.
-    pub(super) fn parts(&self, records: usize) -> usize {
-        records * self.to[0].div_ceil(self.rows(records))
-    }
-
     /// As [`super::correlation::Correlation::run`].
     pub(super) fn run(&self, team: &mut Team, isa: Isa, job: &Job<'_>) {
         let rows = self.rows(job.records);
@@ -133,16 +128,6 @@ impl Depthwise {
                 prologue: job.prologue,
             };
             isa.run(band);
-            if let Some(partials) = job.partials {
-                let place = to.wrapping_add(rows.start * w * c);
-                for first in (0..c).step_by(LANES) {
-                    let count = (c - first).min(LANES);
-                    let sums = partials.at(index * 2 * c + first);
-                    let image = [place.wrapping_add(first)].into_iter();
-                    // SAFETY: the rows were just written by this task, whose sums these are.
-                    unsafe { statistics::add_up(isa, image, [rows.len(), w], [w * c, c], count, sums) };
-                }
-            }
         });
     }
 }

@@ -23,7 +23,6 @@ mod gather;
 mod gradient;
 mod pointwise;
 mod size;
-mod statistics;
 #[cfg(test)]
 mod tests;
 pub(in crate::kernels) mod tile;
@@ -69,8 +68,6 @@ pub struct ForwardArgs<'a> {
     pub relu: bool,
     /// What happens to x as it is read.
     pub prologue: Option<Prologue<'a>>,
-    /// Gets the sums of each channel of y, then the sums of squares: `[2, K]`.
-    pub sums: Option<&'a mut [f32]>,
 }
 
 /// Arguments of [`BackwardData::run`].
@@ -199,15 +196,6 @@ impl Correlating {
         }
     }
 
-    fn parts(&self, records: usize) -> usize {
-        match self {
-            Correlating::Direct(direct) => direct.parts(records),
-            Correlating::Pointwise(pointwise) => pointwise.parts(records),
-            Correlating::Winograd(winograd) => winograd.parts(records),
-            Correlating::Depthwise(depthwise) => depthwise.parts(records),
-        }
-    }
-
     fn run(&self, team: &mut Team, isa: Isa, job: &Job<'_>, scratch: &mut [f32]) {
         match self {
             Correlating::Direct(direct) => direct.run(team, isa, job, scratch),
@@ -248,12 +236,8 @@ impl Forward {
 
     /// Numbers of scratch for at most `records` images on `threads` threads.
     pub fn scratch(&self, records: usize, threads: usize) -> usize {
-        let most = |most, records| self.scratch_of(records, threads).max(most);
+        let most = |most, records| self.how.scratch(records, threads).max(most);
         (1..=records).fold(0, most)
-    }
-
-    fn scratch_of(&self, records: usize, threads: usize) -> usize {
-        self.how.scratch(records, threads) + self.how.parts(records) * 2 * self.size.output[2]
     }
 
     /// Computes y.
@@ -264,9 +248,6 @@ impl Forward {
         let (size, records) = (&self.size, args.records);
         assert_eq!(args.x.len(), records * size.input_len(), "x is [records, H, W, C]");
         assert_eq!(args.y.len(), records * size.output_len(), "y is [records, OH, OW, K]");
-        let (scratch, rest) = scratch.split_at_mut(self.how.scratch(records, team.threads()));
-        let partials = args.sums.as_ref().map(|_| &mut rest[..self.how.parts(records) * 2 * size.output[2]]);
-        let mut partials = partials;
         let job = Job {
             records,
             from: args.x,
@@ -275,12 +256,8 @@ impl Forward {
             prologue: args.prologue,
             begin: args.begin,
             relu: args.relu,
-            partials: partials.as_deref_mut().map(Target::new),
         };
         self.how.run(team, isa, &job, scratch);
-        if let (Some(sums), Some(partials)) = (args.sums, partials) {
-            statistics::total(partials, &mut sums[..2 * size.output[2]]);
-        }
     }
 }
 
@@ -334,7 +311,6 @@ impl BackwardData {
             prologue: None,
             begin: if args.add { Begin::Present } else { Begin::Zero },
             relu: false,
-            partials: None,
         };
         self.how.run(team, isa, &job, scratch);
     }

@@ -6,7 +6,7 @@ use super::gather::Gather;
 use super::size::ConvSize;
 use super::tile::{PANEL, RowBand, Start, panel_width};
 use super::weights::{PackPanels, panel_at, panels_len};
-use super::{Begin, Target, statistics};
+use super::{Begin, Target};
 use crate::kernels::Isa;
 use crate::kernels::lanes::LANES;
 use crate::team::Team;
@@ -123,8 +123,8 @@ impl Pointwise {
         (self.partition(records)[0] * self.inputs).next_multiple_of(LANES)
     }
 
-    /// Parts of the pixels, each with statistics of its own.
-    pub(super) fn parts(&self, records: usize) -> usize {
+    /// Parts of the pixels.
+    fn parts(&self, records: usize) -> usize {
         self.pixels(records).div_ceil(self.partition(records)[0])
     }
 
@@ -140,7 +140,6 @@ impl Pointwise {
             let task = Task {
                 isa,
                 group,
-                part,
                 pixels: part * a_task..((part + 1) * a_task).min(pixels),
                 panels: panel * panels * PANEL..((panel + 1) * panels * PANEL).min(self.outputs),
             };
@@ -194,12 +193,6 @@ impl Pointwise {
                 // SAFETY: every pixel has all inputs and the panel all steps; the caller vouches for the output.
                 unsafe { band.run(task.isa) };
             }
-            if let Some(partials) = job.partials {
-                let sums = partials.at(task.part * 2 * self.to[2] + channel);
-                let (size, strides) = ([1, task.pixels.len()], [0, self.to[2]]);
-                // SAFETY: the pixels were just written by this task, whose sums these are.
-                unsafe { statistics::add_up(task.isa, [to].into_iter(), size, strides, columns, sums) };
-            }
         }
     }
 
@@ -242,7 +235,6 @@ impl Pointwise {
 struct Task {
     isa: Isa,
     group: usize,
-    part: usize,
     /// Pixels of all images, one after the other.
     pixels: Range<usize>,
     /// Output channels of the group.

@@ -178,8 +178,8 @@ impl Winograd {
         POINTS * (self.point(tiles, self.inputs()) + self.point(tiles, PANELS * PANEL))
     }
 
-    /// Parts of the tiles, each with statistics of its own.
-    pub(super) fn parts(&self, records: usize) -> usize {
+    /// Parts of the tiles.
+    fn parts(&self, records: usize) -> usize {
         self.tiles(records).div_ceil(self.partition(records)[0])
     }
 
@@ -193,7 +193,6 @@ impl Winograd {
             let (panel, part) = (index % panel_tasks, index / panel_tasks);
             let task = Task {
                 isa,
-                part,
                 tiles: part * a_task..((part + 1) * a_task).min(tiles),
                 channels: panel * panels * PANEL..((panel + 1) * panels * PANEL).min(self.outputs()),
                 x: scratch.at(thread * one),
@@ -240,7 +239,6 @@ impl Winograd {
                     Begin::Present => Start::Memory,
                 },
                 relu: job.relu,
-                sums: job.partials.map(|partials| partials.at(task.part * 2 * self.outputs())),
             });
         }
     }
@@ -282,7 +280,6 @@ impl Winograd {
 
 struct Task {
     isa: Isa,
-    part: usize,
     /// Tiles of all images, one after the other.
     tiles: Range<usize>,
     channels: Range<usize>,

@@ -135,8 +135,6 @@ pub(super) struct FromPoints {
     pub(super) to: *mut f32,
     pub(super) start: Start,
     pub(super) relu: bool,
-    /// Where sums and sums of squares go.
-    pub(super) sums: Option<*mut f32>,
 }
 
 impl Kernel for FromPoints {
@@ -148,7 +146,6 @@ impl Kernel for FromPoints {
         for first in (0..self.channels.len()).step_by(LANES) {
             let count = (self.channels.len() - first).min(LANES);
             let channel = self.channels.start + first;
-            let (mut sum, mut square) = (V::splat(0.0), V::splat(0.0));
             let bias = match self.start {
                 // SAFETY: a bias has a number of every channel that is written.
                 Start::Bias(bias) => unsafe { V::load_first(bias.add(first), count) },
@@ -174,17 +171,9 @@ impl Kernel for FromPoints {
                             if self.relu {
                                 y = y.max(V::splat(0.0));
                             }
-                            (sum, square) = (sum.add(y), y.fma(y, square));
                             put(y, to, count);
                         }
                     }
-                }
-            }
-            if let Some(sums) = self.sums {
-                // SAFETY: whoever makes one vouches for two numbers of every channel.
-                unsafe {
-                    sum.store_first(sums.add(channel), count);
-                    square.store_first(sums.add(c + channel), count);
                 }
             }
         }
