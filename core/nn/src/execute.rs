@@ -543,7 +543,7 @@ impl<'a> Pass<'a> {
             // writes them in this phase.
             let (x, dy) = unsafe {
                 let dy = self.read(self.plan.lens[i + 1], self.plan.gradients[i + 1], &records, 0);
-                (self.value(node.inputs[0], &records, 0), &*dy)
+                (self.value(node.inputs[0], &records, 0), dy)
             };
             let columns = sum.columns();
             let touched = x.iter().zip(0..).filter_map(|(id, number)| Some((tabled.row(*id)?, number)));
