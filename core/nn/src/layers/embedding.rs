@@ -2,8 +2,8 @@
 //!
 //! x (T) of whole numbers below `num_embeddings`, W [num_embeddings, embedding_dim], y (T, F = embedding_dim).
 //! `dW[i] = Σ dy[t]` over all t with x[t] = i, in the order of records and steps. The row `padding_idx` stays as it is.
-//! With
-//! `sparse` the gradient is that of the touched rows alone ([`crate::SparseRows`]). Numbers of the record are `f32`, exact for whole numbers below 2²⁴: larger tables are refused.
+//! With `sparse` the gradient is that of the touched rows alone ([`crate::SparseRows`]). Numbers of the record are
+//! `f32`, exact for whole numbers below 2²⁴: larger tables are refused.
 
 use crate::kernels::elementwise::add_row;
 use crate::kernels::prefetch::prefetch;

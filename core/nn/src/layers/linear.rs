@@ -28,6 +28,10 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
 /// From this many weights on, their gradient is cut by outputs over the whole micro-batch instead of being
 /// computed block by block and added up: fewer numbers move.
 const SHARDED_WEIGHTS: usize = 8 * 1024;
+/// From this many weights on, packing them for a product takes as long as multiplying some rows with them.
+const PACKED_WEIGHTS: usize = 32 * 1024;
+/// So many rows make up for it.
+const PACKED_ROWS: usize = 64;
 /// Outputs of a shard: enough rows for a fast matrix product, and shards for many threads.
 const SHARD_ROWS: usize = 32;
 /// No more shards than this: each reads the whole input.
@@ -87,6 +91,10 @@ impl Layer for Linear {
 
     fn rows(&self) -> usize {
         self.rows
+    }
+
+    fn least_records(&self) -> usize {
+        if self.weights() >= PACKED_WEIGHTS { PACKED_ROWS.div_ceil(self.rows) } else { 1 }
     }
 
     fn needs(&self) -> Needs {
