@@ -13,7 +13,7 @@ use ringspin_data::reader::{Batch, Reader, ReaderOptions};
 use ringspin_data::storage::{Location, Storage};
 use ringspin_data::{Dataset, formats};
 use ringspin_job::{Component, InputSpec};
-use ringspin_nn::{BatchView, Model, Registry, Targets, Team, Workspace};
+use ringspin_nn::{BatchView, Model, Registry, Targets, Workspace};
 use std::fmt::Write;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -94,9 +94,7 @@ impl Inference {
         let options = ReaderOptions { prefetch: input.prefetch, end_step: steps };
         let mut reader = Reader::new(runtime, Arc::new(dataset), plan, options);
         reader.hold(0, 0);
-        let team = Team::new(threads).map_err(|error| {
-            Misfortune::new(FailureKind::Environment, format!("compute threads: {error}"))
-        })?;
+        let team = crate::train::team(&loaded.manifest.job, threads)?;
         let workspace = Workspace::for_inference(Arc::clone(&loaded.model), team, BATCH, &loaded.params);
         Ok(Inference { loaded, reader, steps, workspace })
     }

@@ -25,8 +25,8 @@ use ringspin_data::formats::Targets;
 use ringspin_data::reader::Batch;
 use ringspin_job::{JobSpec, NumericsMode, Problems, UpdatesSpec};
 use ringspin_nn::{
-    BatchView, Due, Gradients, Isa, Model, ParameterKind, Progress, RandomKey, Registry, Schedule,
-    TargetKind, Team, TrainingPass, UpdateOptions, Updater, Validated, Workspace,
+    BatchView, Due, Gradients, Model, ParameterKind, Progress, RandomKey, Registry, Schedule, TargetKind,
+    TrainingPass, UpdateOptions, Updater, Validated, Workspace,
 };
 use ringspin_ring::{Bucket, Reducer, RingError};
 use std::ops::Range;
@@ -91,12 +91,7 @@ impl Stepper {
         let options = UpdateOptions { clip_norm, clip_value, ema_decay };
         let updater = Updater::new(optimizers, model.parameters(), options).map_err(wrong)?;
         let schedule = registry.build_schedule(&job.schedule).map_err(wrong)?;
-        let isa =
-            Isa::at_most(&job.numerics.isa).expect("the job's key has the names that instructions have");
-        let team = Team::new(job.workers.container.vcores).map_err(|error| {
-            Misfortune::new(FailureKind::Environment, format!("compute threads: {error}"))
-        })?;
-        let team = team.with_isa(isa);
+        let team = crate::train::team(job, job.workers.container.vcores)?;
         let parameters: Vec<Range<usize>> =
             model.parameters().iter().filter(|p| !p.kind.is_rows()).map(|p| p.range.clone()).collect();
         let bucket_values = usize::try_from(job.network.bucket_bytes / 4).unwrap_or(usize::MAX);

@@ -27,7 +27,7 @@ use ringspin_job::{
     ComputePrecision, InputSpec, JobSecret, JobSpec, NumericsSpec, Origin, Problems, SelectionSpec,
     WirePrecision,
 };
-use ringspin_nn::{Model, Registry, Shape, TargetKind};
+use ringspin_nn::{Isa, Model, Registry, Shape, TargetKind, Team};
 use ringspin_ring::{Abort, Reducer, Ring, RingConfig, Wire};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
@@ -83,6 +83,21 @@ pub fn build_model(registry: &Registry, job: &JobSpec, input: &[usize]) -> Resul
 pub fn with_numerics(model: Model, job: &JobSpec) -> Model {
     let NumericsSpec { winograd, compute, .. } = job.numerics;
     model.with_winograd(winograd).with_bf16(compute == ComputePrecision::Bf16)
+}
+
+/// Threads that compute with the instructions that the job allows.
+///
+/// # Errors
+/// The operating system refuses a thread, or the job, which a model's manifest may hold, names unknown instructions.
+pub fn team(job: &JobSpec, threads: usize) -> Result<Team, Misfortune> {
+    let name = &job.numerics.isa;
+    let isa = Isa::at_most(name).ok_or_else(|| {
+        let message = format!("numerics.isa = \"{name}\": expected {}", Isa::NAMES.join(", "));
+        Misfortune::new(FailureKind::Job, message)
+    })?;
+    let team = Team::new(threads)
+        .map_err(|error| Misfortune::new(FailureKind::Environment, format!("compute threads: {error}")))?;
+    Ok(team.with_isa(isa))
 }
 
 /// What of a job's training the model shows to be wrong: optimizers for parameters that it does not have, and
@@ -326,4 +341,19 @@ fn next_batches(reader: &mut Reader, lanes: &[usize]) -> Result<Vec<Batch>, Misf
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringspin_job::keys::{Kind, find};
+
+    #[test]
+    fn the_key_has_the_names_of_the_instructions() {
+        let choices = match find("numerics.isa").map(|key| key.kind) {
+            Some(Kind::Choice(choices)) => choices,
+            _ => &[],
+        };
+        assert_eq!(choices, Isa::NAMES);
+    }
 }

@@ -391,7 +391,7 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["f32", "bf16"]),
         Some("\"f32\""),
         "bf16: linear, attention, recurrent layers and convolutions of 16 channels and more round what they multiply to bf16; \
-         sums, weights and all else stay f32. Forward is faster on CPUs with AMX, all else and other CPUs slower; same bits on all.",
+         sums, weights and all else stay f32. Faster on CPUs with AMX, slower on all others; same bits on all.",
     ),
     key(
         "network.wire",

@@ -218,6 +218,7 @@ pub struct YarnSpec {
 
 /// How numbers are summed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NumericsSpec {
     /// What is promised about the bits.
     pub mode: NumericsMode,
@@ -229,6 +230,19 @@ pub struct NumericsSpec {
     pub isa: String,
     /// What operands of matrix products and convolutions are rounded to.
     pub compute: ComputePrecision,
+}
+
+/// As a job without the keys has them: models that were saved before a key was there name no value.
+impl Default for NumericsSpec {
+    fn default() -> Self {
+        NumericsSpec {
+            mode: NumericsMode::Fast,
+            fraction_bits: 40,
+            winograd: true,
+            isa: "avx512".into(),
+            compute: ComputePrecision::F32,
+        }
+    }
 }
 
 /// Precision of the operands of matrix products and convolutions; their sums, and everything else, are f32.

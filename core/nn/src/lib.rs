@@ -1,9 +1,10 @@
 //! The training engine: layers, models, losses, metrics, optimizers, schedules, and what runs them on the cores of one
 //! machine.
 //!
-//! Synchronous, without I/O, sockets, clocks or globals. All parameters lie in one flat buffer and all
-//! gradients in another ([`Gradients`]; of large tables the touched rows alone), both the caller's; a [`Model`] says what lies where and a [`Workspace`] runs it. The
-//! bits of a result depend neither on the number of threads nor on the CPU, unless the build chose a BLAS.
+//! Synchronous, without I/O, sockets, clocks or globals. All parameters lie in one flat buffer and all gradients in
+//! another ([`Gradients`]; of large tables the touched rows alone), both the caller's; a [`Model`] says what lies where
+//! and a [`Workspace`] runs it. The bits of a result depend neither on the number of threads nor on the CPU, unless the
+//! build chose a BLAS.
 //!
 //! Reading order: [`Shape`], [`Layer`] (the contract), one file of `layers/`, `model` and `graph` (a description
 //! becomes layers that fit), `plan` (order and memory of a pass), `execute` (the pass), `kernels/`.
@@ -52,7 +53,7 @@ mod workspace;
 pub use batch::{BatchMetrics, BatchView, TargetKind, Targets, ignored_class};
 pub use execute::{Observer, Phase};
 pub use gradients::{Gradients, TableGradient};
-pub use kernels::{Isa, Prepacked, conv, peak_flops};
+pub use kernels::{Bounds, Isa, Prepacked, conv, peak_flops};
 pub use layer::{
     Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterKind, ParameterSpec, Sharded, Tabled,
     WeightsShard, Wide,

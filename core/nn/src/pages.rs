@@ -1,5 +1,5 @@
-//! Memory in large pages. A step of a large model sweeps over gigabytes and reads rows that lie pages apart: with
-//! pages of 4 KiB, the walks through the page tables cost a tenth of it. Linux gives pages of 2 MiB to those who ask
+//! Memory in large pages. A step of a large model sweeps over gigabytes and reads rows that lie pages apart; with pages
+//! of 4 KiB, walks through the page tables are a visible part of it. Linux gives pages of 2 MiB to those who ask
 //! (`transparent_hugepage` is `madvise` on most distributions, and `never` is respected).
 
 /// Bytes of a large page; what is smaller is left as it is.

@@ -27,7 +27,8 @@ fn later_layers_win_and_origins_are_kept() {
     let spec = JobSpec::resolve(settings).unwrap();
     assert_eq!((spec.epochs, spec.yarn.queue.as_str()), (5, "ml"));
     assert_eq!(spec.workers.container.memory_bytes, 2 << 30);
-    assert_eq!(spec.numerics.mode, NumericsMode::Reproducible);
+    let unsaid = NumericsSpec { mode: NumericsMode::Reproducible, ..NumericsSpec::default() };
+    assert_eq!(spec.numerics, unsaid);
     assert_eq!(spec.optimizer.params.0["lr"].value, Value::Float(0.5));
     assert_eq!(spec.lanes, 12);
     assert!(spec.validation.is_none());

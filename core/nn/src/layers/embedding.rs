@@ -34,9 +34,7 @@ pub(crate) const PARAMS: &[ParamDoc] = &[
 pub(crate) const SPARSE: ParamDoc = ParamDoc::new(
     "sparse",
     "\"no\"",
-    "\"exact\" and \"lazy\": the gradient is that of the touched rows alone, for large tables; updates are those of a \
-     dense gradient (exact), or leave other rows, and what the optimizer keeps of them, alone (lazy: PyTorch's \
-     SparseAdam, TensorFlow's LazyAdam)",
+    "gradients of touched rows alone: \"exact\" updates as a dense one does, \"lazy\" leaves the other rows alone",
 );
 
 /// Whole numbers up to here are exact in `f32`.
