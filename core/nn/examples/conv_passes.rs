@@ -8,7 +8,7 @@ use ringspin_nn::conv::{
     BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Choice, ConvSize, Forward,
     ForwardArgs,
 };
-use ringspin_nn::{Isa, Prepacked, Team, peak_flops};
+use ringspin_nn::{Bounds, Isa, Prepacked, Team, peak_flops};
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -147,7 +147,7 @@ fn time_layer(
             weights: packed.get(),
             y: y.get_mut(),
             begin: Begin::Zero,
-            relu: false,
+            bounds: Bounds::NONE,
             prologue: None,
         };
         forward.run(team, isa, args, scratch.get_mut());

@@ -3,7 +3,7 @@
 //! Vectors run along channels; each channel's sums over the rows of one call are in the order of the rows.
 
 use super::lanes::{LANES, Lanes};
-use super::{Isa, Kernel};
+use super::{Bounds, Isa, Kernel};
 
 /// For each channel of some rows, with the first row as origin: `sums[c] = Σ (x - x₀)`,
 /// `squares[c] = Σ (x - x₀)²`. With an origin among the numbers the squares keep their digits however far the
@@ -80,7 +80,7 @@ impl Moments<'_> {
     }
 }
 
-/// How rows become outputs: `y = x · factor + offset`, plus `other`, the negative ones cut off when `rectify`.
+/// How rows become outputs: `y = x · factor + offset`, plus `other`, within `bounds`.
 #[derive(Clone, Copy)]
 pub(crate) struct Affine<'a> {
     /// One factor a channel.
@@ -89,8 +89,8 @@ pub(crate) struct Affine<'a> {
     pub(crate) offset: &'a [f32],
     /// As many rows as x.
     pub(crate) other: Option<&'a [f32]>,
-    /// Whether max(·, 0) is taken at the end.
-    pub(crate) rectify: bool,
+    /// What is left of that.
+    pub(crate) bounds: Bounds,
 }
 
 /// Writes y.
@@ -118,9 +118,8 @@ impl Kernel for Apply<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let Affine { factor, offset, other, rectify } = self.affine;
+        let Affine { factor, offset, other, bounds } = self.affine;
         let c = factor.len();
-        let zero = V::splat(0.0);
         for start in (0..self.x.len()).step_by(c) {
             for first in (0..c).step_by(LANES) {
                 let count = LANES.min(c - first);
@@ -132,26 +131,22 @@ impl Kernel for Apply<'_> {
                     if let Some(other) = other {
                         y = y.add(V::load_first(other.as_ptr().add(start + first), count));
                     }
-                    if rectify {
-                        // 0 > NaN is false, so that NaN stays.
-                        y = zero.if_greater(y, zero, y);
-                    }
-                    y.store_first(self.y.as_mut_ptr().add(start + first), count);
+                    bounds.clip(y).store_first(self.y.as_mut_ptr().add(start + first), count);
                 }
             }
         }
     }
 }
 
-/// Where dy passes: everywhere, where the output was above 0, or where `x · factor + offset` was.
+/// Where dy passes: everywhere, where the output is within bounds, or where `x · factor + offset` is.
 #[derive(Clone, Copy)]
 pub(crate) enum Passes<'a> {
-    /// No rectifier.
+    /// There are no bounds.
     All,
-    /// Where y > 0.
-    Output(&'a [f32]),
-    /// Where the affine of x is above 0: (factor, offset).
-    Affine(&'a [f32], &'a [f32]),
+    /// Where y is within the bounds.
+    Output(&'a [f32], Bounds),
+    /// Where the affine of x, (factor, offset), is.
+    Affine(&'a [f32], &'a [f32], Bounds),
 }
 
 /// What [`backward_sums`] and [`backward_apply`] read.
@@ -171,17 +166,16 @@ impl Normed<'_> {
     /// `count` numbers lie behind `at` in x, dy and y, behind `first` in the rest.
     #[inline(always)]
     unsafe fn passed<V: Lanes>(&self, dy: V, at: usize, first: usize, count: usize) -> V {
-        let zero = V::splat(0.0);
         // SAFETY: the caller vouches for it.
         unsafe {
             match self.passes {
                 Passes::All => dy,
-                Passes::Output(y) => V::load_first(y.as_ptr().add(at), count).if_greater(zero, dy, zero),
-                Passes::Affine(factor, offset) => {
+                Passes::Output(y, bounds) => bounds.derivative(V::load_first(y.as_ptr().add(at), count), dy),
+                Passes::Affine(factor, offset, bounds) => {
                     let x = V::load_first(self.x.as_ptr().add(at), count);
                     let factor = V::load_first(factor.as_ptr().add(first), count);
                     let y = x.fma(factor, V::load_first(offset.as_ptr().add(first), count));
-                    y.if_greater(zero, dy, zero)
+                    bounds.derivative(y, dy)
                 }
             }
         }
@@ -213,8 +207,8 @@ fn check(normed: &Normed<'_>, rows: usize) {
     );
     match normed.passes {
         Passes::All => {}
-        Passes::Output(y) => assert_eq!(y.len(), rows, "an output for every gradient"),
-        Passes::Affine(factor, offset) => assert!(factor.len() == c && offset.len() == c, "one a channel"),
+        Passes::Output(y, _) => assert_eq!(y.len(), rows, "an output for every gradient"),
+        Passes::Affine(factor, offset, _) => assert!(factor.len() == c && offset.len() == c, "one a channel"),
     }
 }
 
@@ -381,12 +375,14 @@ mod tests {
         let (mut sums, mut squares) = (vec![f32::NAN; c], vec![f32::NAN; c]);
         moments(isa, &x, &mut sums, &mut squares);
         let mut out = [sums.clone(), squares.clone()].concat();
-        for (other, rectify) in [(None, false), (Some(&y[..]), true)] {
+        for (other, bounds) in [(None, Bounds::NONE), (Some(&y[..]), Bounds::RELU6)] {
             let mut to = vec![f32::NAN; rows * c];
-            apply(isa, Affine { factor: &factor, offset: &offset, other, rectify }, &x, &mut to);
+            apply(isa, Affine { factor: &factor, offset: &offset, other, bounds }, &x, &mut to);
             out.extend(to);
         }
-        for passes in [Passes::All, Passes::Output(&y), Passes::Affine(&factor, &offset)] {
+        for passes in
+            [Passes::All, Passes::Output(&y, Bounds::RELU6), Passes::Affine(&factor, &offset, Bounds::RELU)]
+        {
             let normed = Normed { x: &x, mean: &mean, inverse: &factor, passes };
             let mut dy = noise(6, rows * c);
             backward_sums(isa, normed, &mut dy, true, (&mut sums, &mut squares));

@@ -1,5 +1,6 @@
 //! Functions of one number that layers apply to every number, and their derivatives.
 
+use super::Bounds;
 use super::lanes::Lanes;
 use super::math;
 
@@ -10,10 +11,8 @@ pub(crate) enum Function {
     Tanh,
     /// Logistic function.
     Sigmoid,
-    /// max(x, 0).
-    Relu,
-    /// min(max(x, 0), 6).
-    Relu6,
+    /// What is within these.
+    Clip(Bounds),
     /// x above 0, below it x times this number, which is at least 0.
     LeakyRelu(f32),
     /// x above 0, below it e to the power of x less 1, times this number, which is at least 0.
@@ -47,6 +46,14 @@ impl Function {
         !self.derives_from_input()
     }
 
+    /// The bounds between which it leaves every number as it is, where it is that.
+    pub(crate) fn bounds(self) -> Option<Bounds> {
+        match self {
+            Function::Clip(bounds) => Some(bounds),
+            _ => None,
+        }
+    }
+
     /// Whether its derivative is written in terms of x; otherwise of y.
     pub(crate) fn derives_from_input(self) -> bool {
         use Function::{Gelu, GeluTanh, HardSwish, Silu, Softplus};
@@ -74,8 +81,7 @@ impl Function {
         match self {
             Function::Tanh => with.with(Tanh),
             Function::Sigmoid => with.with(Sigmoid),
-            Function::Relu => with.with(Relu),
-            Function::Relu6 => with.with(Relu6),
+            Function::Clip(bounds) => with.with(bounds),
             Function::LeakyRelu(slope) => with.with(LeakyRelu(slope)),
             Function::Elu(alpha) => with.with(Elu(alpha)),
             Function::Gelu => with.with(Gelu),
@@ -116,43 +122,14 @@ impl Unary for Sigmoid {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Relu;
-impl Unary for Relu {
+impl Unary for Bounds {
     #[inline(always)]
     fn apply<V: Lanes>(self, x: V) -> V {
-        // 0 > NaN is false, so that NaN stays.
-        V::splat(0.0).if_greater(x, V::splat(0.0), x)
+        self.clip(x)
     }
     #[inline(always)]
     fn derivative<V: Lanes>(self, y: V, dy: V) -> V {
-        y.if_greater(V::splat(0.0), dy, V::splat(0.0))
-    }
-}
-
-/// `low` below it, `high` above it, NaN where x is.
-#[inline(always)]
-fn clamp<V: Lanes>(x: V, low: f32, high: f32) -> V {
-    V::splat(high).min(V::splat(low).max(x))
-}
-
-/// dy where `from` is between `low` and `high`.
-#[inline(always)]
-fn between<V: Lanes>(from: V, low: f32, high: f32, dy: V) -> V {
-    let zero = V::splat(0.0);
-    from.if_greater(V::splat(low), V::splat(high).if_greater(from, dy, zero), zero)
-}
-
-#[derive(Clone, Copy)]
-struct Relu6;
-impl Unary for Relu6 {
-    #[inline(always)]
-    fn apply<V: Lanes>(self, x: V) -> V {
-        clamp(x, 0.0, 6.0)
-    }
-    #[inline(always)]
-    fn derivative<V: Lanes>(self, y: V, dy: V) -> V {
-        between(y, 0.0, 6.0, dy)
+        Bounds::derivative(self, y, dy)
     }
 }
 
@@ -240,11 +217,11 @@ struct HardSigmoid;
 impl Unary for HardSigmoid {
     #[inline(always)]
     fn apply<V: Lanes>(self, x: V) -> V {
-        clamp(x.add(V::splat(3.0)), 0.0, 6.0).div(V::splat(6.0))
+        Bounds::RELU6.clip(x.add(V::splat(3.0))).div(V::splat(6.0))
     }
     #[inline(always)]
     fn derivative<V: Lanes>(self, y: V, dy: V) -> V {
-        between(y, 0.0, 1.0, dy.div(V::splat(6.0)))
+        Bounds { least: 0.0, most: 1.0 }.derivative(y, dy.div(V::splat(6.0)))
     }
 }
 

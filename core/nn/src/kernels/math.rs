@@ -100,8 +100,8 @@ fn polynomial<V: Lanes, const N: usize>(coefficients: &[f32; N], x: V) -> V {
 
 #[cfg(test)]
 mod tests {
-    use crate::kernels::Isa;
     use crate::kernels::elementwise::{Function, derive, map};
+    use crate::kernels::{Bounds, Isa};
 
     /// Largest error in units of the last place over a dense sample of all magnitudes in `range`.
     fn worst_ulp(function: Function, exact: impl Fn(f64) -> f64, range: std::ops::Range<f32>) -> f64 {
@@ -150,8 +150,8 @@ mod tests {
         vec![
             Function::Tanh,
             Function::Sigmoid,
-            Function::Relu,
-            Function::Relu6,
+            Function::Clip(Bounds::RELU),
+            Function::Clip(Bounds::RELU6),
             Function::LeakyRelu(0.1),
             Function::Elu(0.7),
             Function::Gelu,

@@ -4,6 +4,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod batch_norm;
+mod bounds;
 pub mod conv;
 pub(crate) mod correlate;
 pub(crate) mod drop;
@@ -28,6 +29,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+pub use bounds::Bounds;
 pub use gemm::Prepacked;
 pub use isa::Isa;
 pub(crate) use isa::Kernel;

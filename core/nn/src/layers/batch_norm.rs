@@ -13,12 +13,11 @@
 
 use super::activation::Activation;
 use crate::arena::Shared;
-use crate::kernels::Isa;
 use crate::kernels::batch_norm::{
     Affine, Line, Normed, Passes, apply, backward_apply, backward_apply_in_place, backward_sums, moments,
 };
 use crate::kernels::conv::Prologue;
-use crate::kernels::elementwise::Function;
+use crate::kernels::{Bounds, Isa};
 use crate::layer::{Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Wide};
 use crate::registry::ParamDoc;
 use crate::shape::Shape;
@@ -57,7 +56,7 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
         momentum,
         affine,
         tracks,
-        rectify: false,
+        bounds: Bounds::NONE,
         joins: false,
     }))
 }
@@ -70,23 +69,23 @@ pub(crate) struct BatchNorm {
     momentum: f64,
     affine: bool,
     tracks: bool,
-    /// Whether a ReLU follows.
-    rectify: bool,
-    /// Whether a second input is added, before the ReLU.
+    /// What the ReLU or ReLU6 that follows leaves.
+    bounds: Bounds,
+    /// Whether a second input is added, before the bounds.
     joins: bool,
 }
 
 impl BatchNorm {
     /// Takes in what follows it; `false` when it can not.
     pub(crate) fn absorb(&mut self, activation: &Activation) -> bool {
-        let fits = activation.function == Function::Relu && !self.rectify;
-        self.rectify |= fits;
-        fits
+        let bounds = activation.function.bounds().filter(|_| !self.bounds.any());
+        self.bounds = bounds.unwrap_or(self.bounds);
+        bounds.is_some()
     }
 
     /// Takes in a sum of its output and another value, its second input; `false` when it can not.
     pub(crate) fn absorb_sum(&mut self) -> bool {
-        let fits = !self.joins && !self.rectify;
+        let fits = !self.joins && !self.bounds.any();
         self.joins |= fits;
         fits
     }
@@ -96,9 +95,9 @@ impl BatchNorm {
         self.tracks
     }
 
-    /// Whether it has taken in a ReLU.
-    pub(super) fn rectifies(&self) -> bool {
-        self.rectify
+    /// Those of the activation that it has taken in.
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// Whether it has taken in a sum.
@@ -238,14 +237,14 @@ impl Layer for BatchNorm {
     }
 
     fn needs(&self) -> Needs {
-        Needs { input: true, output: self.rectify && self.joins }
+        Needs { input: true, output: self.bounds.any() && self.joins }
     }
 
     fn reads_others(&self) -> bool {
         false
     }
 
-    /// With a sum, dy as it passed the rectifier is the gradient of the second input.
+    /// With a sum, dy as it passed the bounds is the gradient of the second input.
     fn passes(&self) -> Option<usize> {
         self.joins.then_some(1)
     }
@@ -288,7 +287,7 @@ impl Wide for BatchNorm {
             let other = self.joins.then(|| &pass.others[0][numbers.clone()]);
             // SAFETY: every task has its own rows.
             let y = unsafe { y.write(numbers.clone()) };
-            apply(isa, Affine { factor, offset, other, rectify: self.rectify }, &pass.x[numbers], y);
+            apply(isa, Affine { factor, offset, other, bounds: self.bounds }, &pass.x[numbers], y);
         });
     }
 
@@ -335,16 +334,16 @@ struct Kept<'a> {
     variance: &'a [f32],
     factor: &'a [f32],
     offset: &'a [f32],
-    rectify: bool,
+    bounds: Bounds,
     joins: bool,
 }
 
 impl<'a> Kept<'a> {
     fn normed(self, numbers: Range<usize>) -> Normed<'a> {
-        let passes = match (self.rectify, self.joins) {
+        let passes = match (self.bounds.any(), self.joins) {
             (false, _) => Passes::All,
-            (true, true) => Passes::Output(&self.y[numbers.clone()]),
-            (true, false) => Passes::Affine(self.factor, self.offset),
+            (true, true) => Passes::Output(&self.y[numbers.clone()], self.bounds),
+            (true, false) => Passes::Affine(self.factor, self.offset, self.bounds),
         };
         Normed { x: &self.x[numbers], mean: self.mean, inverse: self.inverse, passes }
     }
@@ -355,8 +354,8 @@ impl BatchNorm {
         let c = self.channels;
         let [mean, inverse, variance, factor, offset] =
             std::array::from_fn(|i| &pass.saved[i * c..(i + 1) * c]);
-        let (rectify, joins) = (self.rectify, self.joins);
-        Kept { x: pass.x, y: pass.y, mean, inverse, variance, factor, offset, rectify, joins }
+        let (bounds, joins) = (self.bounds, self.joins);
+        Kept { x: pass.x, y: pass.y, mean, inverse, variance, factor, offset, bounds, joins }
     }
 
     /// Whether it is a function of its only input.
@@ -367,7 +366,7 @@ impl BatchNorm {
     /// What the layer does to each channel, once that is measured.
     pub(super) fn prologue<'a>(&self, saved: &'a [f32]) -> Prologue<'a> {
         let c = self.channels;
-        Prologue { scale: &saved[3 * c..4 * c], shift: &saved[4 * c..5 * c], relu: self.rectify }
+        Prologue { scale: &saved[3 * c..4 * c], shift: &saved[4 * c..5 * c], bounds: self.bounds }
     }
 
     /// Finds the factor and the offset of every channel, and all else that is kept.
@@ -406,7 +405,7 @@ impl BatchNorm {
             let numbers = chunks.numbers(task);
             // SAFETY: every task has its own rows and its own part of the sums.
             let (dy, sums) = unsafe { (dy.write(numbers.clone()), partials.write(chunks.partial(task))) };
-            // What passed the rectifier is the gradient of the second input.
+            // What passed the bounds is the gradient of the second input.
             backward_sums(isa, kept.normed(numbers), dy, self.joins, sums.split_at_mut(c));
         });
         let rows = chunks.rows as f64;

@@ -14,7 +14,6 @@ use super::conv_whole::Whole;
 use super::window::Window;
 use crate::kernels::Isa;
 use crate::kernels::conv::{Choice, ConvSize};
-use crate::kernels::elementwise::Function;
 use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Wide};
 use crate::registry::ParamDoc;
 use crate::shape::{Image, Layout, Shape};
@@ -147,9 +146,9 @@ impl Conv2d {
     /// Plans its passes anew, by other algorithms.
     pub(crate) fn choose(&mut self, choice: Choice) {
         if let Kernel::Whole(whole) = &mut self.kernel {
-            let rectify = whole.rectify;
+            let bounds = whole.bounds;
             **whole = Whole::new(&self.conv, choice);
-            whole.rectify = rectify;
+            whole.bounds = bounds;
         }
     }
 
@@ -166,7 +165,7 @@ impl Conv2d {
         match &self.kernel {
             Kernel::Planar(_) => None,
             Kernel::Whole(whole) => {
-                Some(Prepared::new(self.conv, self.shape.clone(), whole.choice, whole.rectify))
+                Some(Prepared::new(self.conv, self.shape.clone(), whole.choice, whole.bounds))
             }
         }
     }
@@ -174,9 +173,10 @@ impl Conv2d {
     /// Takes in an activation that follows; `false` when it can not.
     pub(crate) fn absorb(&mut self, activation: &Activation) -> bool {
         match &mut self.kernel {
-            Kernel::Whole(whole) if !whole.rectify => {
-                whole.rectify = activation.function == Function::Relu;
-                whole.rectify
+            Kernel::Whole(whole) if !whole.bounds.any() => {
+                let bounds = activation.function.bounds();
+                whole.bounds = bounds.unwrap_or(whole.bounds);
+                bounds.is_some()
             }
             _ => false,
         }
@@ -209,7 +209,7 @@ impl Layer for Conv2d {
     }
 
     fn needs(&self) -> Needs {
-        let output = matches!(&self.kernel, Kernel::Whole(whole) if whole.rectify);
+        let output = matches!(&self.kernel, Kernel::Whole(whole) if whole.bounds.any());
         Needs { input: true, output }
     }
 

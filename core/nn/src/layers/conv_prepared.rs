@@ -1,15 +1,15 @@
 //! Convolution of a model that does not learn any more: its weights are packed once, and the batch norm behind it is
 //! in them: `y = conv(x, W · f) + b · f + o`, with the norm's factor f and offset o of each filter, then the sum and the
-//! ReLU that the norm or the convolution had taken in.
+//! activation that the norm or the convolution had taken in.
 //!
 //! x (H, W, C), y (H', W', K); parameters are the convolution's, then the norm's. No backward.
 
 use super::batch_norm::BatchNorm;
 use super::conv2d::Conv;
 use crate::arena::{ALIGN, Shared};
-use crate::kernels::Isa;
 use crate::kernels::batch_norm::{Affine, apply};
 use crate::kernels::conv::{self, Begin, Choice, ForwardArgs};
+use crate::kernels::{Bounds, Isa};
 use crate::layer::{Backward, Forward, Layer, Needs, Wide};
 use crate::shape::Shape;
 use crate::team::Team;
@@ -22,18 +22,18 @@ pub(crate) struct Prepared {
     shape: Shape,
     forward: conv::Forward,
     norm: Option<BatchNorm>,
-    /// Whether negative results become 0.
-    rectify: bool,
+    /// What is left of the results.
+    bounds: Bounds,
 }
 
 impl Prepared {
-    pub(super) fn new(conv: Conv, shape: Shape, choice: Choice, rectify: bool) -> Self {
-        Prepared { conv, shape, forward: conv::Forward::plan(&conv.size(), choice), norm: None, rectify }
+    pub(super) fn new(conv: Conv, shape: Shape, choice: Choice, bounds: Bounds) -> Self {
+        Prepared { conv, shape, forward: conv::Forward::plan(&conv.size(), choice), norm: None, bounds }
     }
 
     /// Takes in the batch norm behind it, which works with running statistics.
     pub(crate) fn with_norm(self, norm: &BatchNorm) -> Self {
-        Prepared { rectify: norm.rectifies(), norm: Some(norm.clone()), ..self }
+        Prepared { bounds: norm.bounds(), norm: Some(norm.clone()), ..self }
     }
 
     fn filters(&self) -> usize {
@@ -55,7 +55,7 @@ impl Prepared {
         let (isa, y, chunk) = (team.isa(), Shared::new(y), (COPIED / self.filters()).max(1) * self.filters());
         team.tasks(other.len().div_ceil(chunk), &|task, _| {
             let range = task * chunk..((task + 1) * chunk).min(other.len());
-            let affine = Affine { factor: ones, offset: offsets, other: None, rectify: false };
+            let affine = Affine { factor: ones, offset: offsets, other: None, bounds: Bounds::NONE };
             // SAFETY: every task has its own part.
             apply(isa, affine, &other[range.clone()], unsafe { y.write(range) });
         });
@@ -120,7 +120,7 @@ impl Wide for Prepared {
             weights: pass.packed,
             y: pass.y,
             begin,
-            relu: self.rectify,
+            bounds: self.bounds,
             prologue: None,
         };
         self.forward.run(team, pass.context.isa, args, pass.scratch);

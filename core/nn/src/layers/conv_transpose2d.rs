@@ -10,6 +10,7 @@
 use super::conv2d::{Conv, MAX_FILTER};
 use super::window::Window;
 use crate::arena::{ALIGN, Shared};
+use crate::kernels::Bounds;
 use crate::kernels::conv::{
     self, BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Choice, ForwardArgs,
 };
@@ -239,7 +240,7 @@ impl Wide for ConvTranspose {
                 weights: packed,
                 y: dx,
                 begin: Begin::Zero,
-                relu: false,
+                bounds: Bounds::NONE,
                 prologue: None,
             };
             self.forward.run(team, isa, args, scratch);

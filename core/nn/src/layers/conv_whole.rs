@@ -4,6 +4,7 @@
 
 use super::conv2d::Conv;
 use crate::arena::{ALIGN, Shared};
+use crate::kernels::Bounds;
 use crate::kernels::conv::{
     BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Choice, Forward,
     ForwardArgs, Prologue,
@@ -19,8 +20,8 @@ const MASK_NUMBERS: usize = 16 * 1024;
 pub(super) struct Whole {
     weights: usize,
     bias: bool,
-    /// Whether a ReLU follows.
-    pub(super) rectify: bool,
+    /// What the ReLU or ReLU6 that follows leaves.
+    pub(super) bounds: Bounds,
     pub(super) choice: Choice,
     forward: Forward,
     data: BackwardData,
@@ -33,7 +34,7 @@ impl Whole {
         Whole {
             weights: conv.weights(),
             bias: conv.bias,
-            rectify: false,
+            bounds: Bounds::NONE,
             choice,
             forward: Forward::plan(&size, choice),
             data: BackwardData::plan(&size, choice),
@@ -76,7 +77,7 @@ impl Whole {
             weights: packed,
             y: pass.y,
             begin: if self.bias { Begin::Bias(bias) } else { Begin::Zero },
-            relu: self.rectify,
+            bounds: self.bounds,
             prologue,
         };
         self.forward.run(team, pass.context.isa, args, scratch);
@@ -90,12 +91,14 @@ impl Whole {
         prologue: Option<Prologue<'_>>,
     ) {
         let (isa, records) = (pass.context.isa, pass.records);
-        if self.rectify {
+        if self.bounds.any() {
             let (dy, y) = (Shared::new(&mut *pass.dy), pass.y);
             team.tasks(y.len().div_ceil(MASK_NUMBERS), &|task, _| {
                 let range = task * MASK_NUMBERS..((task + 1) * MASK_NUMBERS).min(y.len());
                 // SAFETY: every task has its own part.
-                derive_in_place(isa, Function::Relu, &y[range.clone()], unsafe { dy.write(range) });
+                derive_in_place(isa, Function::Clip(self.bounds), &y[range.clone()], unsafe {
+                    dy.write(range)
+                });
             });
         }
         let dy = &*pass.dy;

@@ -7,6 +7,7 @@
 //! As many groups as channels is PyTorch's InstanceNorm with `affine`, one group its LayerNorm over the whole record
 //! with a weight a channel.
 
+use crate::kernels::Bounds;
 use crate::kernels::batch_norm::{
     Affine, Line, Normed, Passes, apply, backward_apply, backward_sums, moments,
 };
@@ -136,7 +137,7 @@ impl Layer for GroupNorm {
                     squares[channel] = (self.bias(pass.params, channel) - mean * factor) as f32;
                 }
             }
-            apply(isa, Affine { factor: sums, offset: squares, other: None, rectify: false }, x, y);
+            apply(isa, Affine { factor: sums, offset: squares, other: None, bounds: Bounds::NONE }, x, y);
         }
     }
 

@@ -3,6 +3,7 @@
 //! x and y of any shape.
 
 use super::activation::Activation;
+use crate::kernels::Bounds;
 use crate::kernels::elementwise::Function;
 use crate::layer::{Layer, Misfit};
 use crate::shape::Shape;
@@ -12,7 +13,7 @@ use ringspin_job::ParamReader;
 pub(crate) const DOC: &str = "max(x, 0) (PyTorch ReLU)";
 
 pub(crate) fn build(_: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
-    Ok(Box::new(Activation { function: Function::Relu, shape: input.clone() }))
+    Ok(Box::new(Activation { function: Function::Clip(Bounds::RELU), shape: input.clone() }))
 }
 
 #[cfg(test)]

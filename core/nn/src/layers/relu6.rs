@@ -3,6 +3,7 @@
 //! x and y of any shape.
 
 use super::activation::Activation;
+use crate::kernels::Bounds;
 use crate::kernels::elementwise::Function;
 use crate::layer::{Layer, Misfit};
 use crate::shape::Shape;
@@ -12,7 +13,7 @@ use ringspin_job::ParamReader;
 pub(crate) const DOC: &str = "min(max(x, 0), 6) (PyTorch ReLU6)";
 
 pub(crate) fn build(_: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
-    let function = Function::Relu6;
+    let function = Function::Clip(Bounds::RELU6);
     Ok(Box::new(Activation { function, shape: input.clone() }))
 }
 

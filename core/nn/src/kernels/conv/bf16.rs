@@ -35,9 +35,7 @@ impl GatherPairs<'_> {
             if let Some(prologue) = self.0.prologue {
                 let scale = V::load_first(prologue.scale.as_ptr().add(first), count);
                 x = x.fma(scale, V::load_first(prologue.shift.as_ptr().add(first), count));
-                if prologue.relu {
-                    x = x.max(V::splat(0.0));
-                }
+                x = prologue.bounds.clip(x);
             }
             x
         }
@@ -139,7 +137,7 @@ impl<'a> RowBand<'a> {
             c_row: self.c_row,
             c_line: self.c_line,
             start: self.start,
-            relu: self.relu,
+            bounds: self.bounds,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::weights::panels_len;
 use crate::kernels::elementwise::sum_rows;
 use crate::kernels::gemm::bf16::{Band, Engine, STEP, exchanged, panel_len};
 use crate::kernels::lanes::{LANES, Lanes};
-use crate::kernels::{Isa, Kernel};
+use crate::kernels::{Bounds, Isa, Kernel};
 use crate::team::Team;
 use std::ops::Range;
 
@@ -265,7 +265,7 @@ impl GradientOfPairs {
                     c_row: width,
                     c_line: 0,
                     start: if chunk.first && pass == 0 { Start::Zero } else { Start::Memory },
-                    relu: false,
+                    bounds: Bounds::NONE,
                 };
                 // SAFETY: a plane has the places of all rows under the furthest tap, dy those of all rows; the caller
                 // vouches for the sums.
@@ -359,39 +359,56 @@ struct CopyPlaces<'a> {
 }
 
 impl CopyPlaces<'_> {
-    /// The pixel of a place.
-    fn pixel(&self, place: usize) -> Option<*const f32> {
-        let at = [place / self.width, place % self.width];
-        let on = |axis: usize| {
-            let pixel = self.low[axis] + (at[axis] * self.sample[axis]) as isize;
-            (at[axis] < self.pixels[axis] && pixel >= 0 && pixel < self.size[axis] as isize)
+    /// The pixels of a step of places; `at`, the row and column of the first, moves on. Divisions would take longer than
+    /// the copies of a few channels.
+    #[inline(always)]
+    fn pixels(&self, at: &mut [usize; 2]) -> [Option<*const f32>; STEP] {
+        let on = |axis: usize, at: usize| {
+            let pixel = self.low[axis] + (at * self.sample[axis]) as isize;
+            (at < self.pixels[axis] && pixel >= 0 && pixel < self.size[axis] as isize)
                 .then_some(pixel as usize)
         };
-        let place = (on(0)? * self.size[1] + on(1)?) * self.size[2];
-        Some(self.image[place..place + self.size[2]].as_ptr())
+        let mut row = on(0, at[0]);
+        std::array::from_fn(|_| {
+            let pixel = row.zip(on(1, at[1])).map(|(row, column)| {
+                self.image[(row * self.size[1] + column) * self.size[2]..][..self.size[2]].as_ptr()
+            });
+            at[1] += 1;
+            if at[1] == self.width {
+                *at = [at[0] + 1, 0];
+                row = on(0, at[0]);
+            }
+            pixel
+        })
     }
 
     /// Sixteen pairs of places, for sixteen channels from `first` of those that are copied on.
     #[inline(always)]
     fn square<V: Lanes>(&self, pixels: &[Option<*const f32>; STEP], first: usize) -> [V; LANES] {
+        // No closures: they are not compiled for the instructions of the caller unless they happen to be inlined.
+        let mut square = [V::splat(0.0); LANES];
+        for (pair, pairs) in square.iter_mut().enumerate() {
+            let even = self.numbers::<V>(pixels[2 * pair], first);
+            *pairs = even.bf16_pairs(self.numbers::<V>(pixels[2 * pair + 1], first));
+        }
+        square
+    }
+
+    /// Sixteen channels of a pixel that [`CopyPlaces::pixels`] found; 0 where there is none.
+    #[inline(always)]
+    fn numbers<V: Lanes>(&self, pixel: Option<*const f32>, first: usize) -> V {
+        let Some(pixel) = pixel else { return V::splat(0.0) };
         let count = (self.channels.len() - first).min(LANES);
-        let numbers = |place: usize| {
-            let Some(pixel) = pixels[place] else { return V::splat(0.0) };
-            // SAFETY: `pixel` has found a whole pixel there, and `count` of its channels are left; a prologue has a
-            // number for each of them.
-            unsafe {
-                let mut x: V = V::load_first(pixel.add(self.channels.start + first), count);
-                if let Some(prologue) = self.prologue {
-                    let scale = V::load_first(prologue.scale[first..].as_ptr(), count);
-                    x = x.fma(scale, V::load_first(prologue.shift[first..].as_ptr(), count));
-                    if prologue.relu {
-                        x = x.max(V::splat(0.0));
-                    }
-                }
-                x
+        // SAFETY: it is a whole pixel, and `count` of its channels are left; a prologue has a number for each of them.
+        unsafe {
+            let mut x: V = V::load_first(pixel.add(self.channels.start + first), count);
+            if let Some(prologue) = self.prologue {
+                let scale = V::load_first(prologue.scale[first..].as_ptr(), count);
+                x = x.fma(scale, V::load_first(prologue.shift[first..].as_ptr(), count));
+                x = prologue.bounds.clip(x);
             }
-        };
-        std::array::from_fn(|pair| numbers(2 * pair).bf16_pairs(numbers(2 * pair + 1)))
+            x
+        }
     }
 }
 
@@ -407,8 +424,9 @@ impl Kernel for CopyPlaces<'_> {
                 "a prologue has a scale and a shift of every channel"
             );
         }
+        let mut at = [self.places.start / self.width, self.places.start % self.width];
         for step in self.places.clone().step_by(STEP) {
-            let pixels: [Option<*const f32>; STEP] = std::array::from_fn(|place| self.pixel(step + place));
+            let pixels = self.pixels(&mut at);
             for first in (0..count).step_by(LANES) {
                 let square = self.square::<V>(&pixels, first);
                 let (vectors, to, stride) = match self.layout {

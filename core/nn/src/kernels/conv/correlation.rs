@@ -14,9 +14,9 @@ use super::size::ConvSize;
 use super::tile::{PANEL, RowBand, Start};
 use super::weights::{PackPanels, panel_at, panels_len};
 use super::{Begin, Target};
-use crate::kernels::Isa;
 use crate::kernels::gemm::bf16::{Engine, STEP};
 use crate::kernels::lanes::LANES;
+use crate::kernels::{Bounds, Isa};
 use crate::team::Team;
 
 /// Numbers of input that a task gathers at most: 384 KiB, which fits into a second-level cache of 1 MiB beside what
@@ -424,7 +424,7 @@ impl Correlation {
                     c_row: self.step[1] * self.to.channels,
                     c_line: self.step[0] * line,
                     start: if i == 0 { start } else { Start::Memory },
-                    relu: job.relu && i + 1 == chunks.len(),
+                    bounds: job.bounds.when(i + 1 == chunks.len()),
                     distant: false,
                 };
                 // SAFETY: the gathered rectangle holds what the rows read at every segment, the panel its steps; the
@@ -448,7 +448,7 @@ pub(super) struct Job<'a> {
     pub(super) to: Target<'a>,
     pub(super) prologue: Option<Prologue<'a>>,
     pub(super) begin: Begin<'a>,
-    pub(super) relu: bool,
+    pub(super) bounds: Bounds,
 }
 
 struct Partition {

@@ -10,7 +10,7 @@ use super::gradient::GradientJob;
 use super::size::ConvSize;
 use super::{Begin, Target};
 use crate::kernels::lanes::{LANES, Lanes};
-use crate::kernels::{Isa, Kernel};
+use crate::kernels::{Bounds, Isa, Kernel};
 use crate::team::Team;
 use std::ops::Range;
 
@@ -124,7 +124,7 @@ impl Depthwise {
                 to,
                 rows: rows.clone(),
                 begin: job.begin,
-                relu: job.relu,
+                bounds: job.bounds,
                 prologue: job.prologue,
             };
             isa.run(band);
@@ -141,7 +141,7 @@ struct Band<'a> {
     to: *mut f32,
     rows: Range<usize>,
     begin: Begin<'a>,
-    relu: bool,
+    bounds: Bounds,
     prologue: Option<Prologue<'a>>,
 }
 
@@ -153,7 +153,7 @@ struct Line<'a, V> {
     first: usize,
     count: usize,
     bias: V,
-    prologue: Option<(V, V, V)>,
+    prologue: Option<(V, V, Bounds)>,
 }
 
 impl Kernel for Band<'_> {
@@ -186,14 +186,19 @@ impl Kernel for Band<'_> {
     }
 }
 
-/// Scale, shift and least result of some channels.
+/// Scale, shift and bounds of some channels.
 #[inline(always)]
-fn vectors<V: Lanes>(prologue: Option<Prologue<'_>>, first: usize, count: usize) -> Option<(V, V, V)> {
+fn vectors<V: Lanes>(prologue: Option<Prologue<'_>>, first: usize, count: usize) -> Option<(V, V, Bounds)> {
     if let Some(prologue) = prologue {
         let (scale, shift) = (&prologue.scale[first..][..count], &prologue.shift[first..][..count]);
-        let least = V::splat(if prologue.relu { 0.0 } else { f32::NEG_INFINITY });
         // SAFETY: both slices have `count` numbers.
-        unsafe { Some((V::load_first(scale.as_ptr(), count), V::load_first(shift.as_ptr(), count), least)) }
+        unsafe {
+            Some((
+                V::load_first(scale.as_ptr(), count),
+                V::load_first(shift.as_ptr(), count),
+                prologue.bounds,
+            ))
+        }
     } else {
         None
     }
@@ -204,10 +209,10 @@ fn vectors<V: Lanes>(prologue: Option<Prologue<'_>>, first: usize, count: usize)
 /// # Safety
 /// They are readable.
 #[inline(always)]
-unsafe fn read<V: Lanes>(from: *const f32, count: usize, prologue: &Option<(V, V, V)>) -> V {
+unsafe fn read<V: Lanes>(from: *const f32, count: usize, prologue: &Option<(V, V, Bounds)>) -> V {
     // SAFETY: the caller vouches for it.
     let x = unsafe { if count == LANES { V::load(from) } else { V::load_first(from, count) } };
-    if let Some((scale, shift, least)) = prologue { x.fma(*scale, *shift).max(*least) } else { x }
+    if let Some((scale, shift, bounds)) = prologue { bounds.clip(x.fma(*scale, *shift)) } else { x }
 }
 
 impl Band<'_> {
@@ -286,8 +291,7 @@ impl Band<'_> {
                 }
             }
             for (p, sum) in sums.iter().enumerate() {
-                let sum = if self.relu { sum.max(V::splat(0.0)) } else { *sum };
-                sum.store_first(to.wrapping_add(p * plan.step[1] * c), line.count);
+                self.bounds.clip(*sum).store_first(to.wrapping_add(p * plan.step[1] * c), line.count);
             }
         }
     }

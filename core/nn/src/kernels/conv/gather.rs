@@ -2,23 +2,23 @@
 //! stands before the convolution (batch norm, ReLU) applied on the way.
 
 use super::super::lanes::{LANES, Lanes};
-use super::super::{Isa, Kernel};
+use super::super::{Bounds, Isa, Kernel};
 
-/// What happens to x as it is read: `x · scale[c] + shift[c]`, then ReLU. Padding stays 0.
+/// What happens to x as it is read: `x · scale[c] + shift[c]`, within bounds. Padding stays 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Prologue<'a> {
     /// A factor for each channel of x.
     pub scale: &'a [f32],
     /// A number for each channel of x, added.
     pub shift: &'a [f32],
-    /// Whether negative results become 0.
-    pub relu: bool,
+    /// What is left of that.
+    pub bounds: Bounds,
 }
 
 impl<'a> Prologue<'a> {
     /// The part of the channels from `first` on.
     pub(super) fn from(self, first: usize) -> Prologue<'a> {
-        Prologue { scale: &self.scale[first..], shift: &self.shift[first..], relu: self.relu }
+        Prologue { scale: &self.scale[first..], shift: &self.shift[first..], bounds: self.bounds }
     }
 }
 
@@ -108,9 +108,7 @@ impl Gather<'_> {
                     if let Some(prologue) = self.prologue {
                         let scale = V::load_first(prologue.scale.as_ptr().add(channel), count);
                         x = x.fma(scale, V::load_first(prologue.shift.as_ptr().add(channel), count));
-                        if prologue.relu {
-                            x = x.max(V::splat(0.0));
-                        }
+                        x = prologue.bounds.clip(x);
                     }
                     if count == LANES { x.store(to.add(at)) } else { x.store_first(to.add(at), count) }
                 }

@@ -29,7 +29,7 @@ pub(in crate::kernels) mod tile;
 mod weights;
 mod winograd;
 
-use super::Isa;
+use super::{Bounds, Isa};
 use crate::team::Team;
 use bf16_gradient::GradientOfPairs;
 use correlation::{Correlation, Job};
@@ -64,8 +64,8 @@ pub struct ForwardArgs<'a> {
     pub y: &'a mut [f32],
     /// What y begins with.
     pub begin: Begin<'a>,
-    /// Whether negative results become 0.
-    pub relu: bool,
+    /// What is left of the results.
+    pub bounds: Bounds,
     /// What happens to x as it is read.
     pub prologue: Option<Prologue<'a>>,
 }
@@ -255,7 +255,7 @@ impl Forward {
             to: Target::new(args.y),
             prologue: args.prologue,
             begin: args.begin,
-            relu: args.relu,
+            bounds: args.bounds,
         };
         self.how.run(team, isa, &job, scratch);
     }
@@ -310,7 +310,7 @@ impl BackwardData {
             to: Target::new(args.dx),
             prologue: None,
             begin: if args.add { Begin::Present } else { Begin::Zero },
-            relu: false,
+            bounds: Bounds::NONE,
         };
         self.how.run(team, isa, &job, scratch);
     }

@@ -187,7 +187,7 @@ impl Pointwise {
                     c_row: self.to[2],
                     c_line: 0,
                     start: if first == 0 { start } else { Start::Memory },
-                    relu: job.relu && first + RESIDENT_STEPS >= self.inputs,
+                    bounds: job.bounds.when(first + RESIDENT_STEPS >= self.inputs),
                     distant: in_place && panel == task.panels.start,
                 };
                 // SAFETY: every pixel has all inputs and the panel all steps; the caller vouches for the output.

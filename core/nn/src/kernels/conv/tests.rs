@@ -14,7 +14,7 @@ struct Case {
     records: usize,
     add: bool,
     bias: bool,
-    relu: bool,
+    bounds: Bounds,
     prologue: bool,
     choice: Choice,
 }
@@ -68,7 +68,7 @@ impl Case {
     fn seen(&self, data: &Data) -> Vec<f64> {
         let channels = self.size.input[2];
         let see = |(i, x): (usize, &f32)| {
-            let y = x.mul_add(data.scale[i % channels], data.shift[i % channels]).max(0.0);
+            let y = x.mul_add(data.scale[i % channels], data.shift[i % channels]).clamp(0.0, 6.0);
             f64::from(if self.prologue { y } else { *x })
         };
         data.x.iter().enumerate().map(see).collect()
@@ -83,7 +83,7 @@ impl Case {
     }
 
     fn prologue<'a>(&self, data: &'a Data) -> Option<Prologue<'a>> {
-        self.prologue.then_some(Prologue { scale: &data.scale, shift: &data.shift, relu: true })
+        self.prologue.then_some(Prologue { scale: &data.scale, shift: &data.shift, bounds: Bounds::RELU6 })
     }
 }
 
@@ -162,7 +162,7 @@ fn check_forward(case: &Case) -> Result<(), TestCaseError> {
             weights: &packed,
             y: &mut y,
             begin,
-            relu: case.relu,
+            bounds: case.bounds,
             prologue: case.prologue(&data),
         };
         pass.run(team, isa, args, &mut scratch);
@@ -180,9 +180,8 @@ fn check_forward(case: &Case) -> Result<(), TestCaseError> {
         expected[y] += product;
         scale[y] += product.abs();
     });
-    if case.relu {
-        expected.iter_mut().for_each(|y| *y = y.max(0.0));
-    }
+    let Bounds { least, most } = case.bounds;
+    expected.iter_mut().for_each(|y| *y = y.clamp(least.into(), most.into()));
     close("y", &y, &expected, &scale, case.rounding())
 }
 
@@ -275,7 +274,7 @@ fn cases() -> impl Strategy<Value = Case> {
             records,
             add,
             bias,
-            relu,
+            bounds: Bounds::RELU6.when(relu),
             prologue,
             choice: Choice { winograd: false, bf16: false },
         })

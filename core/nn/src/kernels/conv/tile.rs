@@ -10,7 +10,7 @@
 //! the height of a tile: how the work is cut never shows in the bits.
 
 use super::super::lanes::{LANES, Lanes};
-use super::super::{Isa, Kernel};
+use super::super::{Bounds, Isa, Kernel};
 
 /// Output channels of a panel of weights.
 pub(in crate::kernels) const PANEL: usize = 2 * LANES;
@@ -74,8 +74,8 @@ pub(in crate::kernels) struct RowBand<'a> {
     pub(in crate::kernels) c_row: usize,
     pub(in crate::kernels) c_line: usize,
     pub(in crate::kernels) start: Start,
-    /// Whether negative results become 0.
-    pub(in crate::kernels) relu: bool,
+    /// What is left of the results.
+    pub(in crate::kernels) bounds: Bounds,
     /// Whether the rows have to come from memory: those of the next tile are then sent for while one is computed.
     pub(in crate::kernels) distant: bool,
 }
@@ -111,7 +111,7 @@ impl Kernel for RowBand<'_> {
                             Start::Bias(bias) => Start::Bias(bias.wrapping_add(column)),
                             start => start,
                         },
-                        relu: self.relu,
+                        bounds: self.bounds,
                         distant: self.distant && column == 0,
                     };
                     // SAFETY: `RowBand::run`'s caller vouches for every row and column; the height is at most `tallest`.
@@ -189,7 +189,7 @@ struct RowTile<'a> {
     c_stride: usize,
     columns: usize,
     start: Start,
-    relu: bool,
+    bounds: Bounds,
     distant: bool,
 }
 
@@ -355,8 +355,8 @@ impl Tile for RowTile<'_> {
                     }
                 }
             }
-            if self.relu {
-                sums = sums.map(|row| row.map(|sum| sum.max(V::splat(0.0))));
+            if self.bounds.any() {
+                sums = sums.map(|row| row.map(|sum| self.bounds.clip(sum)));
             }
             if self.columns >= W * LANES {
                 for (i, row) in sums.iter().enumerate() {

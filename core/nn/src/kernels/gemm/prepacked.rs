@@ -3,8 +3,8 @@
 
 use super::bf16::Prepacking;
 use super::{Matrix, fits};
-use crate::kernels::Isa;
 use crate::kernels::conv::tile::{PANEL, RowBand, Start, panel_width};
+use crate::kernels::{Bounds, Isa};
 
 /// Steps of a panel that stay in the first-level cache.
 const RESIDENT_STEPS: usize = 192;
@@ -101,7 +101,7 @@ impl Prepacked {
                     c_row: c_stride,
                     c_line: 0,
                     start: if step > 0 || accumulate { Start::Memory } else { Start::Zero },
-                    relu: false,
+                    bounds: Bounds::NONE,
                     distant: false,
                 };
                 // SAFETY: the slices hold all rows and the packed panel all steps.

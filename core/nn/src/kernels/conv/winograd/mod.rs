@@ -17,7 +17,7 @@ use super::weights::{panel_at, panels_len};
 use super::{Begin, Target};
 use crate::arena::Shared;
 use crate::kernels::lanes::{LANES, Lanes};
-use crate::kernels::{Isa, Kernel};
+use crate::kernels::{Bounds, Isa, Kernel};
 use crate::team::Team;
 pub(super) use gradient::WinogradGradient;
 use std::ops::Range;
@@ -238,7 +238,7 @@ impl Winograd {
                     Begin::Bias(bias) => Start::Bias(bias[channels.clone()].as_ptr()),
                     Begin::Present => Start::Memory,
                 },
-                relu: job.relu,
+                bounds: job.bounds,
             });
         }
     }
@@ -267,7 +267,7 @@ impl Winograd {
                         c_row: channels.len(),
                         c_line: 0,
                         start: if first == 0 { Start::Zero } else { Start::Memory },
-                        relu: false,
+                        bounds: Bounds::NONE,
                         distant: false,
                     };
                     // SAFETY: every tile has all inputs and the panel all steps; the caller vouches for the rest.

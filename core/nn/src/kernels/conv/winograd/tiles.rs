@@ -3,8 +3,8 @@
 use super::super::gather::Prologue;
 use super::super::tile::Start;
 use super::transform::{Gradient, Input, Output, SIDE, STEP, both};
-use crate::kernels::Kernel;
 use crate::kernels::lanes::{LANES, Lanes};
+use crate::kernels::{Bounds, Kernel};
 use std::ops::Range;
 
 /// An image that is cut into tiles.
@@ -56,12 +56,11 @@ impl ToPoints<'_> {
         let ([h, w, c], [record, row, column]) = (self.grid.image, self.grid.place(tile));
         let image = self.from[record * self.grid.len()..][..self.grid.len()].as_ptr();
         let prologue = if let Some(prologue) = self.prologue {
-            let least = if prologue.relu { 0.0 } else { f32::NEG_INFINITY };
             let (scale, shift) = (&prologue.scale[first..][..count], &prologue.shift[first..][..count]);
             // SAFETY: both slices have `count` numbers.
             let (scale, shift) =
                 unsafe { (V::load_first(scale.as_ptr(), count), V::load_first(shift.as_ptr(), count)) };
-            Some((scale, shift, V::splat(least)))
+            Some((scale, shift, prologue.bounds))
         } else {
             None
         };
@@ -77,8 +76,8 @@ impl ToPoints<'_> {
                     let from = image.wrapping_add((y * w + x) * c + first);
                     // SAFETY: `count` channels of a pixel of the image.
                     *pixel = unsafe { get(from, count) };
-                    if let Some((scale, shift, least)) = prologue {
-                        *pixel = pixel.fma(scale, shift).max(least);
+                    if let Some((scale, shift, bounds)) = prologue {
+                        *pixel = bounds.clip(pixel.fma(scale, shift));
                     }
                 }
             }
@@ -134,7 +133,7 @@ pub(super) struct FromPoints {
     /// The image of the batch's first tile.
     pub(super) to: *mut f32,
     pub(super) start: Start,
-    pub(super) relu: bool,
+    pub(super) bounds: Bounds,
 }
 
 impl Kernel for FromPoints {
@@ -168,10 +167,7 @@ impl Kernel for FromPoints {
                             if let Start::Memory = self.start {
                                 y = y.add(V::load_first(to, count));
                             }
-                            if self.relu {
-                                y = y.max(V::splat(0.0));
-                            }
-                            put(y, to, count);
+                            put(self.bounds.clip(y), to, count);
                         }
                     }
                 }

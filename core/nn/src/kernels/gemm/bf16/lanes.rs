@@ -64,16 +64,15 @@ unsafe fn rows<V: Lanes, const H: usize>(band: &Band<'_>, line: usize, row: usiz
             }
         }
         for (i, sum) in sums.into_iter().enumerate() {
-            let sum = if band.relu { sum.max(V::splat(0.0)) } else { sum };
-            sum.store_first(c.add(i * band.c_row), count);
+            band.bounds.clip(sum).store_first(c.add(i * band.c_row), count);
         }
     }
 }
 
-/// Sets the negative sums of a band to 0.
-pub(super) struct Rectify<'a>(pub(super) Band<'a>);
+/// Clips the sums of a band.
+pub(super) struct Clip<'a>(pub(super) Band<'a>);
 
-impl Kernel for Rectify<'_> {
+impl Kernel for Clip<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -87,7 +86,7 @@ impl Kernel for Rectify<'_> {
                     // SAFETY: `Engine::run`'s caller vouches for the sums of every row.
                     unsafe {
                         let c = c.add(column);
-                        V::load_first(c, count).max(V::splat(0.0)).store_first(c, count);
+                        band.bounds.clip(V::load_first(c, count)).store_first(c, count);
                     }
                 }
             }

@@ -19,9 +19,9 @@ mod product;
 #[cfg(test)]
 mod tests;
 
-use super::super::Isa;
 use super::super::isa::Bf16;
 use super::super::lanes::{LANES, Lanes};
+use super::super::{Bounds, Isa};
 pub(in crate::kernels) use super::pack::exchanged;
 use crate::kernels::conv::tile::Start;
 #[cfg(target_arch = "x86_64")]
@@ -57,8 +57,8 @@ pub(in crate::kernels) struct Band<'a> {
     pub(in crate::kernels) c_row: usize,
     pub(in crate::kernels) c_line: usize,
     pub(in crate::kernels) start: Start,
-    /// Whether negative results become 0.
-    pub(in crate::kernels) relu: bool,
+    /// What is left of the results.
+    pub(in crate::kernels) bounds: Bounds,
 }
 
 /// What computes bands on one thread; it holds the CPU's tiles, where there are some, until it is dropped.
@@ -88,8 +88,8 @@ impl Engine {
         if let Some(tiles) = &mut self.tiles {
             // SAFETY: the caller vouches for it.
             unsafe { tiles.run(&band) };
-            if band.relu {
-                self.isa.run(lanes::Rectify(band));
+            if band.bounds.any() {
+                self.isa.run(lanes::Clip(band));
             }
             return;
         }

@@ -78,24 +78,37 @@ unsafe fn by_line<V: Lanes>(from: Source, lines: usize, length: usize) -> [V; LA
 /// As [`lines_of_pairs`].
 #[inline(always)]
 unsafe fn by_pair<V: Lanes>(from: Source, lines: usize, length: usize) -> [V; LANES] {
-    let row = |l: usize| {
-        if l >= length {
-            return V::splat(0.0);
-        }
-        let start = from.start.wrapping_add(l * from.along);
-        // SAFETY: the caller vouches for `lines` numbers.
+    let mut square = [V::splat(0.0); LANES];
+    for (pair, pairs) in square.iter_mut().enumerate().take(length.div_ceil(2)) {
+        // SAFETY: the caller vouches for it.
         unsafe {
-            if from.across == 1 {
-                return if lines >= LANES { V::load(start) } else { V::load_first(start, lines) };
-            }
-            let mut numbers = [0.0; LANES];
-            for (i, number) in numbers.iter_mut().enumerate().take(lines) {
-                *number = *start.add(i * from.across);
-            }
-            V::load(numbers.as_ptr())
+            let even: V = across(from.at(0, 2 * pair), lines);
+            let odd =
+                if 2 * pair + 1 < length { across(from.at(0, 2 * pair + 1), lines) } else { V::splat(0.0) };
+            *pairs = even.bf16_pairs(odd);
         }
-    };
-    std::array::from_fn(|pair| row(2 * pair).bf16_pairs(row(2 * pair + 1)))
+    }
+    square
+}
+
+/// The first number of each of at most sixteen lines.
+///
+/// # Safety
+/// The source has them.
+#[inline(always)]
+unsafe fn across<V: Lanes>(from: Source, lines: usize) -> V {
+    let lines = lines.min(LANES);
+    // SAFETY: the caller vouches for `lines` numbers.
+    unsafe {
+        if from.across == 1 {
+            return V::load_first(from.start, lines);
+        }
+        let mut numbers = [0.0; LANES];
+        for (i, number) in numbers.iter_mut().enumerate().take(lines) {
+            *number = *from.start.add(i * from.across);
+        }
+        V::load(numbers.as_ptr())
+    }
 }
 
 /// Lines of a matrix as `to[step][line]`, each of [`STEP`] numbers, the last step filled up with zeros.

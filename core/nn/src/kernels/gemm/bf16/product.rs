@@ -1,7 +1,7 @@
 //! Matrix products: parts of both matrices are rounded and packed on the stack, as in [`super::super::blocked`].
 
-use super::super::super::Isa;
 use super::super::super::lanes::LANES;
+use super::super::super::{Bounds, Isa};
 use super::super::Matrix;
 use super::{Band, Engine, PackLines, PackPanel, STEP, Source, Start, panel_len};
 use crate::kernels::conv::tile::PANEL;
@@ -107,7 +107,7 @@ impl Product {
                             c_row: self.stride,
                             c_line: 0,
                             start: if self.accumulate || l > 0 { Start::Memory } else { Start::Zero },
-                            relu: false,
+                            bounds: Bounds::NONE,
                         };
                         // SAFETY: rows, columns and steps are packed; the caller vouches for c.
                         unsafe { engine.run(band) };
@@ -175,7 +175,7 @@ impl Prepacking {
                         c_row: c_stride,
                         c_line: 0,
                         start: if accumulate || l > 0 { Start::Memory } else { Start::Zero },
-                        relu: false,
+                        bounds: Bounds::NONE,
                     };
                     // SAFETY: the slices hold all rows and the packed panel all steps.
                     unsafe { engine.run(band) };
