@@ -1,440 +1,302 @@
-//! Depthwise convolution: every channel has a filter of its own, so vectors lie along channels.
+//! Depthwise convolution, forward and backward-data: every channel has a filter of its own, so vectors lie along channels.
 //!
-//! `y[oh][ow][c] = Σ_{kh, kw} x[oh · stride + kh · dilation - padding][..][c] · w[kh][kw][c]`. Forward and backward-data
-//! are one kernel: of dy it reads, for each phase of the stride, the taps that meet it. Taps outside of the image are
-//! left out. Backward-weights adds up over the whole batch; a task has some channels and rows of the filter.
+//! `y[oh][ow][c] = Σ_{kh, kw} x[oh · stride + kh · dilation - padding][..][c] · w[kh][kw][c]`. A task takes some rows of
+//! an image and some vectors of channels: it copies the input it needs with its padding ([`Gather`]), vector by vector,
+//! then computes rows of pixels whose sums stay in registers.
 
 use super::correlation::Job;
-use super::gather::Prologue;
-use super::gradient::GradientJob;
+use super::gather::Gather;
+use super::geometry::{Geometry, Phase};
 use super::size::ConvSize;
+use super::tile::even_parts;
 use super::{Begin, Target};
 use crate::kernels::lanes::{LANES, Lanes};
 use crate::kernels::{Bounds, Isa, Kernel};
 use crate::team::Team;
 use std::ops::Range;
 
-/// Pixels whose sums are in registers at the same time.
-const PIXELS: usize = 8;
+/// Numbers of input and output of a task, unless one row of output has more: 512 KiB, which stay in the second-level
+/// cache.
+const RESIDENT: usize = 128 << 10;
+/// Rows of input that are worth the rows above and below them.
+const FEW_ROWS: usize = 4;
+/// Vectors of channels below which a task's are not divided: memory is read, and written, in longer pieces.
+const FEW_VECTORS: usize = 4;
 /// Tasks that are enough for the threads of a worker to share the work evenly.
-const ENOUGH_TASKS: usize = 32;
-/// Vectors of channels that are enough tasks of backward-weights.
-const ENOUGH_BLOCKS: usize = 8;
-/// Columns of a filter whose sums are in registers at the same time.
-const TAPS: usize = 5;
-
-/// Pixels along an axis that meet the same taps.
-#[derive(Debug)]
-struct Phase {
-    /// The first, and how many.
-    first: usize,
-    count: usize,
-    /// Taps, and the pixel of the input that each reads for the first of the phase.
-    taps: Vec<(usize, isize)>,
-}
+const ENOUGH_TASKS: usize = 16;
 
 /// A planned forward or backward-data.
 #[derive(Debug)]
 pub(super) struct Depthwise {
+    geometry: Geometry,
     channels: usize,
     kernel: [usize; 2],
-    /// Rows and columns of input and output.
-    from: [usize; 2],
-    to: [usize; 2],
-    phases: [Vec<Phase>; 2],
-    /// Pixels of the output between those of a phase, and of the input that these read.
-    step: [usize; 2],
-    read: [usize; 2],
+}
+
+/// How the work of some images is cut.
+struct Partition {
+    /// Rows of a phase, and channels, of a task.
+    rows: usize,
+    channels: usize,
+    /// Tasks side by side in an image, and in its rows.
+    bands: usize,
+    parts: usize,
 }
 
 impl Depthwise {
     pub(super) fn forward(size: &ConvSize) -> Depthwise {
-        let axis = |axis: usize| {
-            let at = |tap: usize| (tap * size.dilation[axis]) as isize - size.padding[axis] as isize;
-            let taps = (0..size.kernel[axis]).map(|tap| (tap, at(tap))).collect();
-            vec![Phase { first: 0, count: size.output[axis], taps }]
-        };
-        Depthwise {
-            channels: size.input[2],
-            kernel: size.kernel,
-            from: [size.input[0], size.input[1]],
-            to: [size.output[0], size.output[1]],
-            phases: [axis(0), axis(1)],
-            step: [1; 2],
-            read: size.stride,
-        }
+        Depthwise { geometry: Geometry::forward(size), channels: size.input[2], kernel: size.kernel }
     }
 
     pub(super) fn backward(size: &ConvSize) -> Depthwise {
-        let axis = |axis: usize| {
-            let (all, stride) = (size.input[axis], size.stride[axis]);
-            let phase = |first: usize| {
-                let place =
-                    |tap| (first + size.padding[axis]) as isize - (tap * size.dilation[axis]) as isize;
-                let meets = |tap: &usize| place(*tap) % stride as isize == 0;
-                let taps = (0..size.kernel[axis]).filter(meets);
-                let taps = taps.map(|tap| (tap, place(tap) / stride as isize)).collect();
-                Phase { first, count: (all - first).div_ceil(stride), taps }
-            };
-            (0..stride.min(all)).map(phase).collect()
-        };
-        Depthwise {
-            channels: size.input[2],
-            kernel: size.kernel,
-            from: [size.output[0], size.output[1]],
-            to: [size.input[0], size.input[1]],
-            phases: [axis(0), axis(1)],
-            step: size.stride,
-            read: [1; 2],
-        }
+        Depthwise { geometry: Geometry::backward(size), channels: size.input[2], kernel: size.kernel }
+    }
+
+    fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
     }
 
     pub(super) fn packed(&self) -> usize {
-        self.channels * self.kernel[0] * self.kernel[1]
+        self.channels.next_multiple_of(LANES) * self.taps()
     }
 
-    /// `packed[tap][channel]`
+    /// `packed[vector of channels][tap][channel]`
     pub(super) fn pack(&self, weights: &[f32], packed: &mut [f32]) {
-        let taps = self.kernel[0] * self.kernel[1];
-        for (tap, packed) in packed.chunks_exact_mut(self.channels).enumerate() {
-            packed.iter_mut().zip(weights[tap..].iter().step_by(taps)).for_each(|(to, from)| *to = *from);
+        let taps = self.taps();
+        packed.fill(0.0);
+        for (channel, weights) in weights.chunks_exact(taps).enumerate() {
+            let packed = &mut packed[channel / LANES * taps * LANES + channel % LANES..];
+            packed.iter_mut().step_by(LANES).zip(weights).for_each(|(to, from)| *to = *from);
         }
     }
 
-    /// Rows of the output of a task.
-    fn rows(&self, records: usize) -> usize {
-        let bands = ENOUGH_TASKS.div_ceil(records.max(1)).min(self.to[0]);
-        self.to[0].div_ceil(bands)
+    fn partition(&self, records: usize) -> Partition {
+        let height = self.geometry.largest()[0];
+        let vectors = self.channels.div_ceil(LANES);
+        let written = self.geometry.step[0] * self.geometry.to[1];
+        let fits = |vectors: usize, rows: usize| {
+            (self.gathered(rows) + rows * written) * vectors * LANES <= RESIDENT
+        };
+        let few = FEW_ROWS.div_ceil(self.geometry.read[0]).min(height);
+        let mut together = vectors;
+        while together > 1 && !fits(together, few) {
+            together = together.div_ceil(2);
+        }
+        let mut rows = (1..=height).rev().find(|rows| fits(together, *rows)).unwrap_or(1);
+        let tasks =
+            |together: usize, rows: usize| records * vectors.div_ceil(together) * height.div_ceil(rows);
+        while tasks(together, rows) < ENOUGH_TASKS {
+            if rows >= 2 * few {
+                rows = rows.div_ceil(2);
+            } else if together > FEW_VECTORS {
+                together = together.div_ceil(2);
+            } else {
+                break;
+            }
+        }
+        // Bands of nearly the same height.
+        let bands = height.div_ceil(rows);
+        Partition {
+            rows: height.div_ceil(bands),
+            channels: together * LANES,
+            bands,
+            parts: vectors.div_ceil(together),
+        }
+    }
+
+    /// Gathered pixels for some rows of a phase.
+    fn gathered(&self, rows: usize) -> usize {
+        self.geometry.gathered(0, rows) * self.geometry.columns()
+    }
+
+    /// The last vector is read whole where there are fewer channels.
+    fn thread_scratch(&self, records: usize) -> usize {
+        let cut = self.partition(records);
+        self.gathered(cut.rows) * cut.channels + LANES
+    }
+
+    pub(super) fn scratch(&self, records: usize, threads: usize) -> usize {
+        threads * self.thread_scratch(records)
     }
 
     /// As [`super::correlation::Correlation::run`].
-    pub(super) fn run(&self, team: &mut Team, isa: Isa, job: &Job<'_>) {
-        let rows = self.rows(job.records);
-        let bands = self.to[0].div_ceil(rows);
-        let ([h, w], c) = (self.to, self.channels);
-        team.tasks(job.records * bands, &|index, _| {
-            let (record, band) = (index / bands, index % bands);
-            let rows = band * rows..((band + 1) * rows).min(h);
-            let to = job.to.at(record * h * w * c);
-            let len = self.from[0] * self.from[1] * c;
-            let band = Band {
+    pub(super) fn run(&self, team: &mut Team, isa: Isa, job: &Job<'_>, scratch: &mut [f32]) {
+        let cut = self.partition(job.records);
+        let one = self.thread_scratch(job.records);
+        let scratch = Target::new(&mut scratch[..one * team.threads()]);
+        let height = self.geometry.largest()[0];
+        team.tasks(job.records * cut.bands * cut.parts, &|index, thread| {
+            let (part, rest) = (index % cut.parts, index / cut.parts);
+            let (band, record) = (rest % cut.bands, rest / cut.bands);
+            let task = Task {
                 plan: self,
-                from: &job.from[record * len..][..len],
-                weights: job.weights,
-                to,
-                rows: rows.clone(),
-                begin: job.begin,
-                bounds: job.bounds,
-                prologue: job.prologue,
+                job,
+                record,
+                rows: band * cut.rows..((band + 1) * cut.rows).min(height),
+                channels: part * cut.channels..((part + 1) * cut.channels).min(self.channels),
+                gathered: scratch.at(thread * one),
             };
-            isa.run(band);
+            task.gather(isa);
+            isa.run(task);
         });
     }
 }
 
-/// Some rows of the output of an image.
-struct Band<'a> {
+/// Some rows of an image, and some channels.
+struct Task<'a> {
     plan: &'a Depthwise,
-    from: &'a [f32],
-    weights: &'a [f32],
-    /// The image's first number; nobody else uses the rows.
-    to: *mut f32,
+    job: &'a Job<'a>,
+    record: usize,
+    /// Rows of every phase.
     rows: Range<usize>,
-    begin: Begin<'a>,
-    bounds: Bounds,
-    prologue: Option<Prologue<'a>>,
+    channels: Range<usize>,
+    /// Room for the input of the task, which nobody else uses.
+    gathered: *mut f32,
 }
 
-/// What stays the same along a row: the taps that lie on the image, and the channels.
-struct Line<'a, V> {
-    rows: &'a [(usize, isize)],
-    /// Row of the input that a tap at 0 reads.
-    base: isize,
-    first: usize,
-    count: usize,
-    bias: V,
-    prologue: Option<(V, V, Bounds)>,
+impl Task<'_> {
+    /// Copies the input: `[row][vector][column][channel]`.
+    fn gather(&self, isa: Isa) {
+        let (plan, [h, w]) = (self.plan, self.plan.geometry.from);
+        let image = h * w * plan.channels;
+        let image = &self.job.from[self.record * image..][..image];
+        let gather = Gather {
+            from: image.as_ptr().wrapping_add(self.channels.start),
+            image: [h, w],
+            pixel: plan.channels,
+            low: plan.geometry.low_at(self.rows.start),
+            sample: plan.geometry.sample,
+            size: [plan.geometry.gathered(0, self.rows.len()), plan.geometry.columns()],
+            channels: self.channels.len(),
+            block: LANES.min(self.channels.len()),
+            to: self.gathered,
+            prologue: self.job.prologue.map(|prologue| prologue.from(self.channels.start)),
+        };
+        // SAFETY: the slice holds the image; the thread's scratch is as large as its largest task.
+        unsafe { gather.run(isa) };
+    }
 }
 
-impl Kernel for Band<'_> {
+impl Kernel for Task<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let (plan, c) = (self.plan, self.plan.channels);
-        for row in self.rows.clone() {
-            let rows = &plan.phases[0][row % plan.step[0]];
-            for first in (0..c).step_by(LANES) {
-                let count = (c - first).min(LANES);
-                let bias = match self.begin {
-                    Begin::Bias(bias) => {
-                        let bias = &bias[first..][..count];
-                        // SAFETY: `count` numbers.
-                        unsafe { V::load_first(bias.as_ptr(), count) }
-                    }
-                    _ => V::splat(0.0),
+        for first in self.channels.clone().step_by(LANES) {
+            for phase in &self.plan.geometry.phases {
+                self.phase::<V>(phase, first);
+            }
+        }
+    }
+}
+
+impl Task<'_> {
+    /// The rows of a phase, for a vector of channels.
+    #[inline(always)]
+    fn phase<V: Lanes>(&self, phase: &Phase, first: usize) {
+        let (plan, geometry) = (self.plan, &self.plan.geometry);
+        let count = (self.channels.end - first).min(LANES);
+        let columns = geometry.columns();
+        // Numbers of a gathered row, and of a written one.
+        let (row_len, line) = (columns * self.channels.len(), geometry.to[1] * plan.channels);
+        let image = self.job.to.at(self.record * geometry.to[0] * line + first);
+        let bias = match self.job.begin {
+            // SAFETY: the slice has `count` numbers.
+            Begin::Bias(bias) => unsafe { V::load_first(bias[first..][..count].as_ptr(), count) },
+            _ => V::splat(0.0),
+        };
+        let weights = &self.job.weights[first * plan.taps()..][..LANES * plan.taps()];
+        for row in self.rows.start..self.rows.end.min(phase.size[0]) {
+            let gathered = (row - self.rows.start) * geometry.read[0] * row_len
+                + (first - self.channels.start) * columns;
+            let to = (phase.first[0] + row * geometry.step[0]) * line;
+            for (column, pixels) in even_parts(phase.size[1], most_pixels::<V>()) {
+                let tile = Tile {
+                    phase,
+                    low: geometry.low,
+                    from: self.gathered.wrapping_add(gathered + column * geometry.read[1] * count),
+                    row: row_len,
+                    pixel: count,
+                    stride: geometry.read[1] * count,
+                    weights,
+                    kernel_columns: plan.kernel[1],
+                    begin: matches!(self.job.begin, Begin::Present),
+                    bias,
+                    bounds: self.job.bounds,
+                    to: image.wrapping_add(to + (phase.first[1] + column * geometry.step[1]) * plan.channels),
+                    to_stride: geometry.step[1] * plan.channels,
                 };
-                let prologue = vectors::<V>(self.prologue, first, count);
-                let base = (row / plan.step[0] * plan.read[0]) as isize;
-                let line = Line { rows: &rows.taps, base, first, count, bias, prologue };
-                for columns in &plan.phases[1] {
-                    // SAFETY: whoever makes one vouches for the rows of the output.
-                    unsafe { self.line::<V>(&line, row, columns) };
-                }
-            }
-        }
-    }
-}
-
-/// Scale, shift and bounds of some channels.
-#[inline(always)]
-fn vectors<V: Lanes>(prologue: Option<Prologue<'_>>, first: usize, count: usize) -> Option<(V, V, Bounds)> {
-    if let Some(prologue) = prologue {
-        let (scale, shift) = (&prologue.scale[first..][..count], &prologue.shift[first..][..count]);
-        // SAFETY: both slices have `count` numbers.
-        unsafe {
-            Some((
-                V::load_first(scale.as_ptr(), count),
-                V::load_first(shift.as_ptr(), count),
-                prologue.bounds,
-            ))
-        }
-    } else {
-        None
-    }
-}
-
-/// Reads `count` channels of x as the convolution sees them.
-///
-/// # Safety
-/// They are readable.
-#[inline(always)]
-unsafe fn read<V: Lanes>(from: *const f32, count: usize, prologue: &Option<(V, V, Bounds)>) -> V {
-    // SAFETY: the caller vouches for it.
-    let x = unsafe { if count == LANES { V::load(from) } else { V::load_first(from, count) } };
-    if let Some((scale, shift, bounds)) = prologue { bounds.clip(x.fma(*scale, *shift)) } else { x }
-}
-
-impl Band<'_> {
-    /// The pixels of a phase of a row.
-    ///
-    /// # Safety
-    /// As of the whole band.
-    #[inline(always)]
-    unsafe fn line<V: Lanes>(&self, line: &Line<'_, V>, row: usize, columns: &Phase) {
-        let (width, read) = (self.plan.from[1] as isize, self.plan.read[1] as isize);
-        let (mut low, mut high) = (0, 0);
-        for (_, at) in &columns.taps {
-            (low, high) = (low.min(*at), high.max(*at));
-        }
-        // Pixels all of whose taps lie on the image.
-        let start = ((-low + read - 1) / read).min(columns.count as isize) as usize;
-        let end = if width > high { ((width - 1 - high) / read + 1) as usize } else { 0 };
-        let end = end.clamp(start, columns.count);
-        // SAFETY: the caller vouches for the output; taps inside of the image are tested or known to be.
-        unsafe {
-            for pixel in 0..start {
-                self.pixels::<V, 1>(line, row, columns, pixel);
-            }
-            let mut pixel = start;
-            while pixel + PIXELS <= end {
-                self.pixels::<V, PIXELS>(line, row, columns, pixel);
-                pixel += PIXELS;
-            }
-            for pixel in pixel..columns.count {
-                self.pixels::<V, 1>(line, row, columns, pixel);
-            }
-        }
-    }
-
-    /// `P` pixels of a phase of a row; a single one may lie at a border.
-    ///
-    /// # Safety
-    /// As of the whole band.
-    #[inline(always)]
-    unsafe fn pixels<V: Lanes, const P: usize>(
-        &self,
-        line: &Line<'_, V>,
-        row: usize,
-        columns: &Phase,
-        pixel: usize,
-    ) {
-        let (plan, c) = (self.plan, self.plan.channels);
-        let column = columns.first + pixel * plan.step[1];
-        let to = self.to.wrapping_add((row * plan.to[1] + column) * c + line.first);
-        let mut sums = [line.bias; P];
-        // SAFETY: rows and columns that are read lie on the image, `count` channels are left.
-        unsafe {
-            if let Begin::Present = self.begin {
-                for (p, sum) in sums.iter_mut().enumerate() {
-                    *sum = V::load_first(to.wrapping_add(p * plan.step[1] * c), line.count);
-                }
-            }
-            for (i, at) in line.rows {
-                let y = line.base + at;
-                if y < 0 || y >= plan.from[0] as isize {
-                    continue;
-                }
-                for (j, at) in &columns.taps {
-                    let x = (pixel * plan.read[1]) as isize + at;
-                    if P == 1 && (x < 0 || x >= plan.from[1] as isize) {
-                        continue;
+                // SAFETY: the input of all pixels is gathered, and a vector behind it can be read; tasks write different
+                // pixels and channels.
+                unsafe {
+                    match pixels {
+                        1 => tile.run::<1>(count),
+                        2 => tile.run::<2>(count),
+                        3 => tile.run::<3>(count),
+                        4 => tile.run::<4>(count),
+                        5 => tile.run::<5>(count),
+                        6 => tile.run::<6>(count),
+                        7 => tile.run::<7>(count),
+                        _ => tile.run::<8>(count),
                     }
-                    let tap = (i * plan.kernel[1] + j) * c + line.first;
-                    let weight = V::load_first(self.weights.as_ptr().add(tap), line.count);
-                    let from =
-                        self.from.as_ptr().add((y as usize * plan.from[1] + x as usize) * c + line.first);
+                }
+            }
+        }
+    }
+}
+
+/// Pixels whose sums are in registers at the same time.
+const fn most_pixels<V: Lanes>() -> usize {
+    if V::WIDE { 8 } else { 4 }
+}
+
+/// Pixels side by side.
+struct Tile<'a, V> {
+    phase: &'a Phase,
+    low: [isize; 2],
+    /// Where the first pixel's taps would begin; numbers from a gathered row, and from a gathered pixel, to the next.
+    from: *const f32,
+    row: usize,
+    pixel: usize,
+    /// Numbers from what an output pixel reads to what the next does.
+    stride: usize,
+    /// `[tap][channel]`
+    weights: &'a [f32],
+    kernel_columns: usize,
+    /// Whether sums begin with what is there.
+    begin: bool,
+    bias: V,
+    bounds: Bounds,
+    to: *mut f32,
+    to_stride: usize,
+}
+
+impl<V: Lanes> Tile<'_, V> {
+    /// # Safety
+    /// Sixteen numbers can be read wherever a tap of the `P` pixels begins; `count` may be written where they lie.
+    #[inline(always)]
+    unsafe fn run<const P: usize>(&self, count: usize) {
+        let mut sums = [self.bias; P];
+        // SAFETY: the caller vouches for it; every tap has its sixteen weights.
+        unsafe {
+            if self.begin {
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::load_first(self.to.add(p * self.to_stride), count);
+                }
+            }
+            for (i, down) in &self.phase.taps[0] {
+                let row = self.from.add((down - self.low[0]) as usize * self.row);
+                for (j, right) in &self.phase.taps[1] {
+                    let x = row.add((right - self.low[1]) as usize * self.pixel);
+                    let tap = i * self.kernel_columns + j;
+                    let weight = V::load(self.weights[tap * LANES..][..LANES].as_ptr());
                     for (p, sum) in sums.iter_mut().enumerate() {
-                        let x: V = read(from.add(p * plan.read[1] * c), line.count, &line.prologue);
-                        *sum = x.fma(weight, *sum);
+                        *sum = V::load(x.add(p * self.stride)).fma(weight, *sum);
                     }
                 }
             }
             for (p, sum) in sums.iter().enumerate() {
-                self.bounds.clip(*sum).store_first(to.wrapping_add(p * plan.step[1] * c), line.count);
-            }
-        }
-    }
-}
-
-/// A planned backward-weights.
-#[derive(Debug)]
-pub(super) struct DepthwiseGradient {
-    size: ConvSize,
-}
-
-impl DepthwiseGradient {
-    pub(super) fn new(size: &ConvSize) -> DepthwiseGradient {
-        DepthwiseGradient { size: *size }
-    }
-
-    /// Sums of weights and bias.
-    pub(super) fn scratch(&self) -> usize {
-        (self.size.taps() + 1) * self.size.input[2]
-    }
-
-    /// Writes, or adds, the gradients of weights and bias.
-    pub(super) fn run(&self, team: &mut Team, isa: Isa, job: GradientJob<'_>, scratch: &mut [f32]) {
-        let (size, c) = (&self.size, self.size.input[2]);
-        let (blocks, kh) = (c.div_ceil(LANES), size.kernel[0]);
-        let sums = Target::new(&mut scratch[..self.scratch()]);
-        // All rows of a filter read the same pixels: they are together where there are enough channels for the threads.
-        let rows = if blocks >= ENOUGH_BLOCKS { kh } else { 1 };
-        let bands = kh.div_ceil(rows);
-        team.tasks(blocks * bands, &|index, _| {
-            let (first, band) = (index / bands * LANES, index % bands);
-            let part = Part {
-                size,
-                x: job.x,
-                dy: job.dy,
-                records: job.records,
-                prologue: job.prologue,
-                rows: band * rows..((band + 1) * rows).min(kh),
-                bias: job.dbias.is_some() && band == 0,
-                first,
-                sums: sums.at(first),
-            };
-            isa.run(part);
-        });
-        // SAFETY: the tasks are done.
-        let sums = unsafe { sums.write(0, self.scratch()) };
-        let put = |to: &mut f32, sum: f32| *to = if job.add { *to + sum } else { sum };
-        for (channel, dweights) in job.dweights.chunks_exact_mut(size.taps()).enumerate() {
-            dweights.iter_mut().zip(sums[channel..].iter().step_by(c)).for_each(|(to, sum)| put(to, *sum));
-        }
-        if let Some(dbias) = job.dbias {
-            dbias.iter_mut().zip(&sums[size.taps() * c..]).for_each(|(to, sum)| put(to, *sum));
-        }
-    }
-}
-
-/// The sums of some rows of the filter, and of the bias, for a vector of channels.
-struct Part<'a> {
-    size: &'a ConvSize,
-    x: &'a [f32],
-    dy: &'a [f32],
-    records: usize,
-    prologue: Option<Prologue<'a>>,
-    rows: Range<usize>,
-    bias: bool,
-    first: usize,
-    /// `[tap, bias last][channel]`: the first channel's.
-    sums: *mut f32,
-}
-
-impl Kernel for Part<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes>(self) {
-        let (size, [oh, ..], [.., c]) = (self.size, self.size.output, self.size.input);
-        let count = (c - self.first).min(LANES);
-        let [kh, kw] = size.kernel;
-        // SAFETY: whoever makes one vouches for the sums; lines are those of dy.
-        unsafe {
-            for tap in self.rows.start * kw..self.rows.end * kw {
-                V::splat(0.0).store_first(self.sums.wrapping_add(tap * c), count);
-            }
-            for line in 0..self.records * oh {
-                for row in self.rows.clone() {
-                    for first in (0..kw).step_by(TAPS) {
-                        match kw - first {
-                            1 => self.taps::<V, 1>(line, row, first),
-                            2 => self.taps::<V, 2>(line, row, first),
-                            3 => self.taps::<V, 3>(line, row, first),
-                            4 => self.taps::<V, 4>(line, row, first),
-                            _ => self.taps::<V, TAPS>(line, row, first),
-                        }
-                    }
-                }
-            }
-            if self.bias {
-                let mut sum = V::splat(0.0);
-                for pixel in self.dy.chunks_exact(c) {
-                    sum = sum.add(V::load_first(pixel[self.first..][..count].as_ptr(), count));
-                }
-                sum.store_first(self.sums.wrapping_add(kh * kw * c), count);
-            }
-        }
-    }
-}
-
-impl Part<'_> {
-    /// Adds a line of y up for `T` columns of a row of the filter.
-    ///
-    /// # Safety
-    /// Nobody else uses the sums; dy has the line.
-    #[inline(always)]
-    unsafe fn taps<V: Lanes, const T: usize>(&self, line: usize, row: usize, tap: usize) {
-        let (size, [oh, ow, c], [h, w, _]) = (self.size, self.size.output, self.size.input);
-        let count = (c - self.first).min(LANES);
-        let y = (line % oh * size.stride[0] + row * size.dilation[0]).wrapping_sub(size.padding[0]);
-        if y >= h {
-            return;
-        }
-        let prologue = vectors::<V>(self.prologue, self.first, count);
-        let dy = self.dy[line * ow * c..][..ow * c].as_ptr().wrapping_add(self.first);
-        let x = self.x[(line / oh * h + y) * w * c..][..w * c].as_ptr().wrapping_add(self.first);
-        let to = self.sums.wrapping_add((row * size.kernel[1] + tap) * c);
-        let mut sums = [V::splat(0.0); T];
-        // SAFETY: pixels of y and columns of x that lie on the image; `count` channels are left; the caller vouches for
-        // the sums.
-        unsafe {
-            for (t, sum) in sums.iter_mut().enumerate() {
-                *sum = V::load_first(to.wrapping_add(t * c), count);
-            }
-            for pixel in 0..ow {
-                let dy = read::<V>(dy.wrapping_add(pixel * c), count, &None);
-                let column = (pixel * size.stride[1] + tap * size.dilation[1]).wrapping_sub(size.padding[1]);
-                for (t, sum) in sums.iter_mut().enumerate() {
-                    let column = column.wrapping_add(t * size.dilation[1]);
-                    if column < w {
-                        *sum = read::<V>(x.wrapping_add(column * c), count, &prologue).fma(dy, *sum);
-                    }
-                }
-            }
-            for (t, sum) in sums.iter().enumerate() {
-                sum.store_first(to.wrapping_add(t * c), count);
+                self.bounds.clip(*sum).store_first(self.to.add(p * self.to_stride), count);
             }
         }
     }

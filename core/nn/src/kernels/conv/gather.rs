@@ -100,17 +100,42 @@ impl Gather<'_> {
                 // SAFETY: `count` channels of the pixel and of the block are left; so are those of the prologue,
                 // which has a number for each channel that is copied.
                 unsafe {
-                    let mut x = if count == LANES {
-                        V::load(from.add(channel))
-                    } else {
-                        V::load_first(from.add(channel), count)
-                    };
+                    let mut x = V::load_first(from.add(channel), count);
                     if let Some(prologue) = self.prologue {
                         let scale = V::load_first(prologue.scale.as_ptr().add(channel), count);
                         x = x.fma(scale, V::load_first(prologue.shift.as_ptr().add(channel), count));
                         x = prologue.bounds.clip(x);
                     }
-                    if count == LANES { x.store(to.add(at)) } else { x.store_first(to.add(at), count) }
+                    x.store_first(to.add(at), count);
+                }
+            }
+        }
+    }
+
+    /// As many pixels, where blocks are whole vectors: `to` is the first pixel's place in the first block.
+    ///
+    /// # Safety
+    /// As [`Gather::run`].
+    #[inline(always)]
+    unsafe fn vectors<V: Lanes>(&self, from: *const f32, to: *mut f32, pixels: usize) {
+        let (vectors, apart) = (self.channels / LANES, self.size[1] * LANES);
+        for pixel in 0..pixels {
+            let from = from.wrapping_add(pixel * self.sample[1] * self.pixel);
+            let to = to.wrapping_add(pixel * LANES);
+            // SAFETY: all vectors of the pixel lie on the image, and there is room for them; a prologue has a number for
+            // each channel.
+            unsafe {
+                if let Some(prologue) = self.prologue {
+                    for vector in 0..vectors {
+                        let scale = V::load(prologue.scale.as_ptr().add(vector * LANES));
+                        let shift = V::load(prologue.shift.as_ptr().add(vector * LANES));
+                        let x = V::load(from.add(vector * LANES)).fma(scale, shift);
+                        prologue.bounds.clip(x).store(to.add(vector * apart));
+                    }
+                } else {
+                    for vector in 0..vectors {
+                        V::load(from.add(vector * LANES)).store(to.add(vector * apart));
+                    }
                 }
             }
         }
@@ -143,6 +168,10 @@ impl Kernel for Gather<'_> {
                 {
                     let (to, count) = (to.wrapping_add(first * self.channels), (end - first) * self.channels);
                     std::ptr::copy_nonoverlapping(from, to, count);
+                    continue;
+                }
+                if self.block == LANES && self.channels.is_multiple_of(LANES) {
+                    self.vectors::<V>(from, to.wrapping_add(first * LANES), end - first);
                     continue;
                 }
                 for column in first..end {

@@ -5,7 +5,8 @@
 //! | [`correlation`] | of any size, stride, padding, dilation and groups: direct | forward, backward-data |
 //! | [`pointwise`] | of one pixel: a matrix product on the image as it lies | forward, backward-data |
 //! | [`gradient`] | any: outer products, direct | backward-weights |
-//! | [`depthwise`] | one a channel | all |
+//! | [`depthwise`] | one a channel | forward, backward-data |
+//! | [`depthwise_gradient`] | one a channel | backward-weights |
 //! | [`bf16_gradient`] | any, of enough channels, operands rounded to bf16 | backward-weights |
 //! | [`winograd`] | 3 × 3, stride 1: a quarter of the multiplications | all |
 //!
@@ -19,7 +20,9 @@ mod bf16;
 mod bf16_gradient;
 mod correlation;
 mod depthwise;
+mod depthwise_gradient;
 mod gather;
+mod geometry;
 mod gradient;
 mod pointwise;
 mod size;
@@ -33,7 +36,8 @@ use super::{Bounds, Isa};
 use crate::team::Team;
 use bf16_gradient::GradientOfPairs;
 use correlation::{Correlation, Job};
-use depthwise::{Depthwise, DepthwiseGradient};
+use depthwise::Depthwise;
+use depthwise_gradient::DepthwiseGradient;
 pub use gather::Prologue;
 use gradient::{Gradient, GradientJob};
 use pointwise::Pointwise;
@@ -192,7 +196,7 @@ impl Correlating {
             Correlating::Direct(direct) => direct.scratch(records, threads),
             Correlating::Pointwise(pointwise) => pointwise.scratch(records, threads),
             Correlating::Winograd(winograd) => winograd.scratch(records, threads),
-            Correlating::Depthwise(_) => 0,
+            Correlating::Depthwise(depthwise) => depthwise.scratch(records, threads),
         }
     }
 
@@ -201,7 +205,7 @@ impl Correlating {
             Correlating::Direct(direct) => direct.run(team, isa, job, scratch),
             Correlating::Pointwise(pointwise) => pointwise.run(team, isa, job, scratch),
             Correlating::Winograd(winograd) => winograd.run(team, isa, job, scratch),
-            Correlating::Depthwise(depthwise) => depthwise.run(team, isa, job),
+            Correlating::Depthwise(depthwise) => depthwise.run(team, isa, job, scratch),
         }
     }
 }
@@ -331,18 +335,18 @@ impl BackwardWeights {
         BackwardWeights { size: *size, how }
     }
 
-    fn scratch_of(&self, records: usize) -> usize {
+    fn scratch_of(&self, records: usize, threads: usize) -> usize {
         match &self.how {
             Summing::Direct(direct) => direct.scratch(records),
             Summing::Bf16(pairs) => pairs.scratch(records),
             Summing::Winograd(winograd) => winograd.scratch(records),
-            Summing::Depthwise(depthwise) => depthwise.scratch(),
+            Summing::Depthwise(depthwise) => depthwise.scratch(threads),
         }
     }
 
     /// Numbers of scratch for at most `records` images on `threads` threads.
-    pub fn scratch(&self, records: usize, _threads: usize) -> usize {
-        (1..=records).map(|records| self.scratch_of(records)).max().unwrap_or(0)
+    pub fn scratch(&self, records: usize, threads: usize) -> usize {
+        (1..=records).map(|records| self.scratch_of(records, threads)).max().unwrap_or(0)
     }
 
     /// Computes the gradients of weights and bias.
