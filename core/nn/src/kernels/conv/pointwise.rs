@@ -16,6 +16,9 @@ use std::ops::Range;
 const READ: usize = 96 << 10;
 /// Steps of a panel that stay in the first-level cache.
 const RESIDENT_STEPS: usize = 192;
+/// Packed weights of a group that stay in the second-level cache: 256 KiB. All panels then pass over some pixels at a
+/// time, so that the output is written in order.
+const FEW_WEIGHTS: usize = 64 << 10;
 /// Pixels of a task are a multiple of this many, some rows of the highest tile, and not fewer.
 const PIXELS: usize = 56;
 /// Tasks that are enough for the threads of a worker to share the work evenly.
@@ -162,37 +165,57 @@ impl Pointwise {
             unsafe { self.gather(job, task, gathered) };
             (gathered.cast_const(), self.inputs)
         };
-        for panel in task.panels.clone().step_by(PANEL) {
-            let columns = (self.outputs - panel).min(PANEL);
-            let channel = task.group * self.outputs + panel;
-            let weights = &job.weights[task.group * self.group_packed() + panel_at(panel, self.inputs)..];
-            let start = match job.begin {
-                Begin::Zero => Start::Zero,
-                Begin::Bias(bias) => Start::Bias(bias[channel..][..columns].as_ptr()),
-                Begin::Present => Start::Memory,
-            };
-            let to = job.to.at(task.pixels.start * self.to[2] + channel);
-            for first in (0..self.inputs).step_by(RESIDENT_STEPS) {
-                let band = RowBand {
-                    lines: 1,
-                    rows: task.pixels.len(),
-                    a,
-                    a_row,
-                    a_line: 0,
-                    segments: &[first as u32],
-                    length: RESIDENT_STEPS.min(self.inputs - first),
-                    b: weights[first * panel_width(columns)..].as_ptr(),
-                    columns,
-                    c: to,
-                    c_row: self.to[2],
-                    c_line: 0,
-                    start: if first == 0 { start } else { Start::Memory },
-                    bounds: job.bounds.when(first + RESIDENT_STEPS >= self.inputs),
-                    distant: in_place && panel == task.panels.start,
-                };
-                // SAFETY: every pixel has all inputs and the panel all steps; the caller vouches for the output.
-                unsafe { band.run(task.isa) };
+        let block = if self.group_packed() <= FEW_WEIGHTS { PIXELS } else { task.pixels.len() };
+        for first in task.pixels.clone().step_by(block) {
+            let pixels = first..(first + block).min(task.pixels.end);
+            let a = a.wrapping_add((first - task.pixels.start) * a_row);
+            for panel in task.panels.clone().step_by(PANEL) {
+                // SAFETY: the caller vouches for the output, of which these are a part.
+                unsafe { self.panel(job, task, pixels.clone(), (a, a_row), panel) };
             }
+        }
+    }
+
+    /// A panel of the output of some pixels of a task, which lie `a_row` numbers apart from `a` on.
+    ///
+    /// # Safety
+    /// Nobody else writes it.
+    unsafe fn panel(
+        &self,
+        job: &Job<'_>,
+        task: &Task,
+        pixels: Range<usize>,
+        (a, a_row): (*const f32, usize),
+        panel: usize,
+    ) {
+        let columns = (self.outputs - panel).min(PANEL);
+        let channel = task.group * self.outputs + panel;
+        let weights = &job.weights[task.group * self.group_packed() + panel_at(panel, self.inputs)..];
+        let start = match job.begin {
+            Begin::Zero => Start::Zero,
+            Begin::Bias(bias) => Start::Bias(bias[channel..][..columns].as_ptr()),
+            Begin::Present => Start::Memory,
+        };
+        for first in (0..self.inputs).step_by(RESIDENT_STEPS) {
+            let band = RowBand {
+                lines: 1,
+                rows: pixels.len(),
+                a,
+                a_row,
+                a_line: 0,
+                segments: &[first as u32],
+                length: RESIDENT_STEPS.min(self.inputs - first),
+                b: weights[first * panel_width(columns)..].as_ptr(),
+                columns,
+                c: job.to.at(pixels.start * self.to[2] + channel),
+                c_row: self.to[2],
+                c_line: 0,
+                start: if first == 0 { start } else { Start::Memory },
+                bounds: job.bounds.when(first + RESIDENT_STEPS >= self.inputs),
+                distant: self.in_place(job.prologue.is_some()) && panel == task.panels.start,
+            };
+            // SAFETY: every pixel has all inputs and the panel all steps; the caller vouches for the output.
+            unsafe { band.run(task.isa) };
         }
     }
 

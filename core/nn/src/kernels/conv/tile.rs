@@ -356,7 +356,12 @@ impl Tile for RowTile<'_> {
                 }
             }
             if self.bounds.any() {
-                sums = sums.map(|row| row.map(|sum| self.bounds.clip(sum)));
+                // No closures: what is not inlined is not compiled for the instructions of the caller.
+                for row in sums.iter_mut() {
+                    for sum in row.iter_mut() {
+                        *sum = self.bounds.clip(*sum);
+                    }
+                }
             }
             if self.columns >= W * LANES {
                 for (i, row) in sums.iter().enumerate() {
