@@ -2,12 +2,13 @@
 //!
 //! A [`Team`] runs one piece of work on all its threads at a time. Work is cut into a fixed number of tasks
 //! that does not depend on the number of threads; who takes which task is free, since no task's result depends
-//! on another's of the same piece. There are no nested pools: nothing called from a task may use the team.
+//! on another's of the same piece. A thread begins with its own part of them, the same part of every piece: what a layer
+//! wrote is then in the caches of the core that reads it in the next. There are no nested pools: nothing called from a task may use the team.
 
 use crate::kernels::Isa;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 /// How often a waiting thread looks again before it sleeps: some 20 µs, longer than the gaps between the parts
@@ -31,18 +32,22 @@ struct TeamState {
     panicked: AtomicBool,
     stop: AtomicBool,
     /// The current piece: valid while `busy` is not 0.
-    work: Mutex<Option<Piece>>,
+    work: AtomicPtr<&'static Work>,
+    /// Workers that have given up spinning, and whether the caller has: only those are woken, by a system call.
+    asleep: AtomicUsize,
+    caller_asleep: AtomicBool,
+    sleep: Mutex<()>,
     begin: Condvar,
     end: Condvar,
     threads: usize,
+    /// The next task of each thread's part.
+    parts: Box<[Part]>,
 }
 
-/// A borrowed closure whose lifetime [`Team::run`] guards.
-#[derive(Clone, Copy)]
-struct Piece(*const Work);
-
-// SAFETY: the closure behind the pointer is `Sync`, and `Team::run` outlives every use of it.
-unsafe impl Send for Piece {}
+/// Alone in its lines of the cache.
+#[derive(Default)]
+#[repr(align(128))]
+struct Part(AtomicUsize);
 
 impl Team {
     /// A team of `threads` threads, of which `threads - 1` are started here.
@@ -59,10 +64,14 @@ impl Team {
             busy: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            work: Mutex::new(None),
+            work: AtomicPtr::default(),
+            asleep: AtomicUsize::new(0),
+            caller_asleep: AtomicBool::new(false),
+            sleep: Mutex::new(()),
             begin: Condvar::new(),
             end: Condvar::new(),
             threads,
+            parts: (0..threads).map(|_| Part::default()).collect(),
         });
         let mut team = Team { shared: Arc::clone(&shared), workers: Vec::new(), isa: Isa::best() };
         for thread in 1..threads {
@@ -99,12 +108,10 @@ impl Team {
         if shared.threads == 1 {
             return work(0, 1);
         }
-        // SAFETY: only the lifetime changes. Workers use the pointer between `begin` and their decrement of
-        // `busy`, and this function does not return, not even by unwinding, before `busy` is 0.
-        let piece = Piece(unsafe {
-            std::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), *const Work>(work)
-        });
-        shared.begin(piece);
+        // SAFETY: only the lifetime changes. Workers use the closure between `begin` and their decrement of `busy`, and
+        // this function does not return, not even by unwinding, before `busy` is 0.
+        let mut piece = unsafe { std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static Work>(work) };
+        shared.begin(&mut piece);
         let own = catch_unwind(AssertUnwindSafe(|| work(0, shared.threads)));
         shared.wait_for_workers();
         if let Err(panic) = own {
@@ -118,27 +125,41 @@ impl Team {
         if tasks == 1 || self.threads() == 1 {
             return (0..tasks).for_each(|index| task(index, 0));
         }
-        let next = AtomicUsize::new(0);
-        self.run(&|thread, _| {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= tasks {
-                    break;
+        let shared = Arc::clone(&self.shared);
+        let start = |thread: usize| thread * tasks / shared.threads;
+        for (thread, part) in shared.parts.iter().enumerate() {
+            part.0.store(start(thread), Ordering::Relaxed);
+        }
+        self.run(&|thread, threads| {
+            // Its own part, then what is left of the others'.
+            for part in (thread..threads).chain(0..thread) {
+                let (next, end) = (&shared.parts[part].0, start(part + 1));
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= end {
+                        break;
+                    }
+                    task(index, thread);
                 }
-                task(index, thread);
             }
         });
     }
 }
 
 impl TeamState {
-    fn begin(&self, piece: Piece) {
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        *work = Some(piece);
+    fn begin(&self, piece: &mut &'static Work) {
+        self.work.store(piece, Ordering::Relaxed);
         self.busy.store(self.threads - 1, Ordering::Relaxed);
-        self.round.fetch_add(1, Ordering::Release);
-        drop(work);
-        self.begin.notify_all();
+        // Either this thread sees one that is going to sleep, or that one sees the new round: both orders are total.
+        self.round.fetch_add(1, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) > 0 {
+            drop(self.lock());
+            self.begin.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.sleep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait_for_workers(&self) {
@@ -148,28 +169,36 @@ impl TeamState {
             }
             std::hint::spin_loop();
         }
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.busy.load(Ordering::Acquire) != 0 {
-            work = self.end.wait(work).unwrap_or_else(PoisonError::into_inner);
+        let mut sleep = self.lock();
+        self.caller_asleep.store(true, Ordering::SeqCst);
+        while self.busy.load(Ordering::SeqCst) != 0 {
+            sleep = self.end.wait(sleep).unwrap_or_else(PoisonError::into_inner);
         }
+        self.caller_asleep.store(false, Ordering::Relaxed);
     }
 
     /// Waits until the round is no longer `seen`; returns the piece of the new one, or `None` at the end.
-    fn next_piece(&self, seen: usize) -> Option<Piece> {
+    fn next_piece(&self, seen: usize) -> Option<&'static Work> {
+        let goes_on = || self.round.load(Ordering::SeqCst) != seen || self.stop.load(Ordering::Relaxed);
         for _ in 0..SPINS {
-            if self.round.load(Ordering::Acquire) != seen || self.stop.load(Ordering::Relaxed) {
+            if goes_on() {
                 break;
             }
             std::hint::spin_loop();
         }
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.round.load(Ordering::Acquire) == seen {
-            if self.stop.load(Ordering::Relaxed) {
-                return None;
+        if !goes_on() {
+            let mut sleep = self.lock();
+            self.asleep.fetch_add(1, Ordering::SeqCst);
+            while !goes_on() {
+                sleep = self.begin.wait(sleep).unwrap_or_else(PoisonError::into_inner);
             }
-            work = self.begin.wait(work).unwrap_or_else(PoisonError::into_inner);
+            self.asleep.fetch_sub(1, Ordering::Relaxed);
         }
-        *work
+        if self.round.load(Ordering::Acquire) == seen {
+            return None;
+        }
+        // SAFETY: `Team::run` keeps the closure, and the place of its address, until this thread has finished.
+        Some(unsafe { *self.work.load(Ordering::Relaxed) })
     }
 
     /// The life of a worker thread.
@@ -177,14 +206,13 @@ impl TeamState {
         let mut round = 0;
         while let Some(piece) = self.next_piece(round) {
             round += 1;
-            // SAFETY: `Team::run` keeps the closure alive until this thread has decremented `busy` below.
-            let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { (*piece.0)(thread, self.threads) }));
+            let outcome = catch_unwind(AssertUnwindSafe(|| piece(thread, self.threads)));
             if outcome.is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
-            if self.busy.fetch_sub(1, Ordering::Release) == 1 {
-                // The lock orders this with a caller that is about to sleep.
-                drop(self.work.lock().unwrap_or_else(PoisonError::into_inner));
+            // The last one wakes a caller that sleeps; as in `begin`, one of the two sees the other.
+            if self.busy.fetch_sub(1, Ordering::SeqCst) == 1 && self.caller_asleep.load(Ordering::SeqCst) {
+                drop(self.lock());
                 self.end.notify_one();
             }
         }
@@ -194,7 +222,7 @@ impl TeamState {
 impl Drop for Team {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        drop(self.shared.work.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(self.shared.lock());
         self.shared.begin.notify_all();
         for worker in self.workers.drain(..) {
             // A worker catches the panics of its work, so that it ends well.
