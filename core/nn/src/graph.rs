@@ -40,7 +40,7 @@ impl Node {
 }
 
 /// Nodes, and the values that leave the model.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     /// Values that a loss is measured on; the first is what the model says.

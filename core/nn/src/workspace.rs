@@ -78,6 +78,13 @@ impl Workspace {
         Workspace::planned(model, graph, team, max_records, Purpose::Training)
     }
 
+    /// As [`Workspace::new`], with every layer by itself.
+    #[cfg(test)]
+    pub(crate) fn unfused(model: Arc<Model>, team: Team, max_records: usize) -> Workspace {
+        let graph = model.graph().clone();
+        Workspace::planned(model, graph, team, max_records, Purpose::Training)
+    }
+
     /// As [`Workspace::new`], for [`Workspace::forward`] alone and with these parameters: faster, because weights are
     /// packed here, with the batch norms behind them, and in less memory, because nothing is kept for backward.
     ///

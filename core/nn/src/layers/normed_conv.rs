@@ -125,3 +125,107 @@ impl Wide for NormedConv {
         self.norm.backward_in_place(team, before);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::fuse::norms_in_convolutions;
+    use crate::golden::noise;
+    use crate::{
+        BatchView, Gradients, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, Workspace,
+    };
+    use ringspin_job::{Component, ModelSpec, Value};
+    use std::sync::Arc;
+
+    fn layer(name: &str) -> Component {
+        Component::new("", name)
+    }
+
+    fn named(component: Component, name: &str) -> Component {
+        component.with("name", Value::Text(name.into()))
+    }
+
+    fn conv(channels: i64, size: i64, stride: i64) -> Component {
+        let params =
+            [("out_channels", channels), ("kernel_size", size), ("padding", size / 2), ("stride", stride)];
+        params.into_iter().fold(layer("conv2d"), |conv, (key, value)| conv.with(key, Value::Int(value)))
+    }
+
+    fn model(mut layers: Vec<Component>) -> Arc<Model> {
+        layers.extend([layer("flatten"), layer("linear").with("out_features", Value::Int(10))]);
+        let spec = ModelSpec { model: Component::new("model", "custom"), layers };
+        let (shape, loss) = (Shape::image(9, 7, 5).unwrap(), Component::new("loss", "cross_entropy"));
+        Arc::new(Model::build(&Registry::standard(), &spec, &shape, &loss).unwrap())
+    }
+
+    /// Gradients of two micro-batches, the second added to the first.
+    fn gradients(mut workspace: Workspace) -> Vec<f32> {
+        const RECORDS: usize = 3;
+        let model = Arc::clone(workspace.model());
+        let inputs = noise(1, RECORDS * model.input().elements());
+        let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&[1, 9, 4]), count: RECORDS };
+        let params = model.initialize(2);
+        let mut grads = Gradients::new(&model, RECORDS);
+        for accumulate in [false, true] {
+            let key = RandomKey::default();
+            let pass = TrainingPass { params: &params, scale: 0.5, key, accumulate };
+            workspace.forward_backward(&batch, &pass, &mut grads, &mut |_, _| ());
+        }
+        grads.dense
+    }
+
+    #[test]
+    fn gradients_are_those_of_the_two_by_themselves() {
+        for (size, stride) in [(1, 1), (1, 2), (3, 1), (3, 2), (5, 1)] {
+            for activation in [None, Some("relu"), Some("relu6")] {
+                let mut layers = vec![conv(20, 3, 1), layer("batch_norm2d")];
+                layers.extend(activation.map(layer));
+                layers.push(conv(24, size, stride));
+                let model = model(layers);
+                let fused = norms_in_convolutions(model.graph()).nodes.len();
+                assert_eq!(fused + 1, model.graph().nodes.len(), "{activation:?}");
+                let team = || Team::new(2).unwrap();
+                let got = gradients(Workspace::new(Arc::clone(&model), team(), 3));
+                let expected = gradients(Workspace::unfused(Arc::clone(&model), team(), 3));
+                for parameter in model.parameters() {
+                    let (got, expected) = (&got[parameter.range.clone()], &expected[parameter.range.clone()]);
+                    let scale = expected.iter().fold(1e-3f32, |scale, value| scale.max(value.abs()));
+                    for (got, expected) in got.iter().zip(expected) {
+                        assert!(
+                            (got - expected).abs() <= 1e-5 * scale,
+                            "{size}, {stride}, {activation:?}, {}: {got}, not {expected}",
+                            parameter.name
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn norms_stay_by_themselves_where_others_need_them() {
+        let norm = || layer("batch_norm2d");
+        let inputs = |component: Component, names: &[&str]| {
+            let names = names.iter().map(|name| Value::Text((*name).into())).collect();
+            component.with("inputs", Value::List(names))
+        };
+        let apart = [
+            // The data has no gradient to compute in.
+            vec![norm(), conv(20, 3, 1)],
+            // Another layer reads the norm.
+            vec![
+                conv(20, 3, 1),
+                named(norm(), "norm"),
+                named(conv(20, 3, 1), "conv"),
+                inputs(layer("add"), &["norm", "conv"]),
+            ],
+            // Planar kernels take few filters.
+            vec![conv(20, 3, 1), norm(), conv(2, 3, 1)],
+            vec![conv(20, 3, 1), norm(), layer("tanh"), conv(20, 3, 1)],
+        ];
+        for (number, layers) in apart.into_iter().enumerate() {
+            let model = model(layers);
+            let nodes = norms_in_convolutions(model.graph()).nodes.len();
+            assert_eq!(nodes, model.graph().nodes.len(), "model {number}");
+        }
+    }
+}
