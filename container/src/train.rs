@@ -346,6 +346,7 @@ fn next_batches(reader: &mut Reader, lanes: &[usize]) -> Result<Vec<Batch>, Misf
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringspin_job::Settings;
     use ringspin_job::keys::{Kind, find};
 
     #[test]
@@ -355,5 +356,28 @@ mod tests {
             _ => &[],
         };
         assert_eq!(choices, Isa::NAMES);
+    }
+
+    /// A resolved job as a manifest has it, with other numerics.
+    fn job(numerics: serde_json::Value) -> JobSpec {
+        let mut settings = Settings::new();
+        for define in ["input.path=data", "output.path=out", "model.name=lenet5"] {
+            settings.define(define);
+        }
+        let mut job = serde_json::to_value(JobSpec::resolve(settings).unwrap()).unwrap();
+        job["numerics"] = numerics;
+        serde_json::from_value(job).unwrap()
+    }
+
+    #[test]
+    fn jobs_of_older_and_edited_manifests_are_read() {
+        let old = job(serde_json::json!({ "mode": "fast", "fraction_bits": 40, "winograd": false }));
+        assert_eq!(old.numerics, NumericsSpec { winograd: false, ..NumericsSpec::default() });
+        assert_eq!(team(&old, 1).unwrap().isa(), Isa::best());
+        let narrow = job(serde_json::json!({ "isa": "portable" }));
+        assert_eq!(team(&narrow, 1).unwrap().isa(), Isa::portable());
+        let wrong = team(&job(serde_json::json!({ "isa": "sse9" })), 1).err().unwrap();
+        let text = "numerics.isa = \"sse9\": expected avx512, avx2, portable";
+        assert!(wrong.to_string().contains(text), "{wrong}");
     }
 }

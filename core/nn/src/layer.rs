@@ -321,7 +321,7 @@ pub trait Sharded: Sync {
 /// A layer that takes all records of a micro-batch at once and divides the work itself: because it needs them
 /// all (batch norm), or because a record is work for many threads (large convolutions).
 ///
-/// It cuts its work into tasks whose number and sums do not depend on the number of threads.
+/// It cuts its work into tasks none of which divides a sum, so that no bit depends on the number of threads.
 pub trait Wide: Sync {
     /// Scratch numbers for `records` records on `threads` threads.
     fn scratch(&self, records: usize, threads: usize) -> usize;

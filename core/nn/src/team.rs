@@ -1,9 +1,9 @@
 //! The threads of a worker: the container's cores are divided here, once, and nowhere else.
 //!
-//! A [`Team`] runs one piece of work on all its threads at a time. Work is cut into a fixed number of tasks
-//! that does not depend on the number of threads; who takes which task is free, since no task's result depends
-//! on another's of the same piece. A thread begins with its own part of them, the same part of every piece: what a layer
-//! wrote is then in the caches of the core that reads it in the next. There are no nested pools: nothing called from a task may use the team.
+//! A [`Team`] runs one piece of work on all its threads at a time. Work is cut into tasks; who takes which is free,
+//! since no task's result depends on another's of the same piece, and none divides a sum. A thread begins with its own
+//! part of them, the same part of every piece: what a layer wrote is then in the caches of the core that reads it in
+//! the next. There are no nested pools: nothing called from a task may use the team.
 
 use crate::kernels::Isa;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -45,3 +45,50 @@ impl Bounds {
         y.if_greater(V::splat(self.least), below, zero)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::lanes::LANES;
+    use crate::kernels::{Isa, Kernel};
+
+    /// Both of sixteen numbers; dy is 1.
+    struct Both(Bounds, [f32; LANES]);
+
+    impl Kernel for Both {
+        type Output = [[f32; LANES]; 2];
+
+        fn run<V: Lanes>(self) -> Self::Output {
+            let mut out = [[0.0; LANES]; 2];
+            // SAFETY: all arrays have sixteen numbers.
+            unsafe {
+                let x = V::load(self.1.as_ptr());
+                self.0.clip(x).store(out[0].as_mut_ptr());
+                self.0.derivative(x, V::splat(1.0)).store(out[1].as_mut_ptr());
+            }
+            out
+        }
+    }
+
+    #[test]
+    fn numbers_are_clipped_and_what_is_no_number_stays() {
+        let mut x = [f32::NAN; LANES];
+        x[..8].copy_from_slice(&[f32::NEG_INFINITY, -2.5, 0.0, 0.5, 6.0, 7.5, f32::MAX, f32::INFINITY]);
+        let (least, huge) = (f32::NEG_INFINITY, f32::INFINITY);
+        let expected = [
+            (Bounds::NONE, [least, -2.5, 0.0, 0.5, 6.0, 7.5, f32::MAX, huge], [1; 7]),
+            (Bounds::RELU, [0.0, 0.0, 0.0, 0.5, 6.0, 7.5, f32::MAX, huge], [0, 0, 0, 1, 1, 1, 1]),
+            (Bounds::RELU6, [0.0, 0.0, 0.0, 0.5, 6.0, 6.0, 6.0, 6.0], [0, 0, 0, 1, 0, 0, 0]),
+        ];
+        for isa in Isa::available() {
+            for (bounds, clipped, passes) in expected {
+                let [y, dx] = isa.run(Both(bounds, x));
+                assert_eq!(y[..8], clipped, "{isa}, {bounds:?}");
+                assert!(y[8..].iter().all(|y| y.is_nan()), "{isa}, {bounds:?}");
+                // An infinite y passes nothing on: it is on a bound, or no bounds are looked at.
+                let passes = passes.map(|pass: u8| f32::from(pass));
+                assert_eq!(dx[1..7], passes[1..], "{isa}, {bounds:?}");
+            }
+        }
+    }
+}

@@ -1,8 +1,9 @@
-//! Depthwise convolution, forward and backward-data: every channel has a filter of its own, so vectors lie along channels.
+//! Depthwise convolution, forward and backward-data: every channel has a filter of its own, so vectors lie along
+//! channels.
 //!
-//! `y[oh][ow][c] = Σ_{kh, kw} x[oh · stride + kh · dilation - padding][..][c] · w[kh][kw][c]`. A task takes some rows of
-//! an image and some vectors of channels: it copies the input it needs with its padding ([`Gather`]), vector by vector,
-//! then computes rows of pixels whose sums stay in registers.
+//! `y[oh][ow][c] = Σ_{kh, kw} x[oh · stride + kh · dilation - padding][..][c] · w[kh][kw][c]`. A task takes some rows
+//! of an image and some vectors of channels: it copies the input it needs with its padding ([`Gather`]), vector by
+//! vector, then computes rows of pixels whose sums stay in registers.
 
 use super::correlation::Job;
 use super::gather::Gather;

@@ -1,9 +1,9 @@
 //! Depthwise convolution, backward-weights: `dw[kh][kw][c] = Σ x[oh · stride + kh · dilation - padding][..][c] ·
 //! dy[oh][ow][c]` over all pixels of the batch, vectors along channels.
 //!
-//! A task has some vectors of channels, with few of them also one row of the filter, and passes over the whole batch: it
-//! copies some rows of x with their padding ([`Gather`]), then adds their products up in registers, in the order of the
-//! pixels. No sum is divided.
+//! A task has some vectors of channels, with few of them also one row of the filter, and passes over the whole batch:
+//! it copies some rows of x with their padding ([`Gather`]), then adds their products up in registers, in the order of
+//! the pixels. No sum is divided.
 
 use super::Target;
 use super::gather::Gather;

@@ -1,5 +1,5 @@
-//! Which pixels the sums of a forward or backward-data pass read, for the kernels that copy a rectangle of the input with
-//! its padding first.
+//! Which pixels the sums of a forward or backward-data pass read, for the kernels that copy a rectangle of the input
+//! with its padding first.
 //!
 //! Backward-data is a correlation like forward, with dy as the input. A pixel of dx whose place, counted with padding,
 //! is `r` modulo the stride meets only the taps with `tap · dilation ≡ r`; each such phase is a correlation of its own

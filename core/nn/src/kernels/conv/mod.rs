@@ -11,8 +11,8 @@
 //! | [`winograd`] | 3 × 3, stride 1: a quarter of the multiplications | all |
 //!
 //! Each pass is planned once for its sizes ([`Forward`], [`BackwardData`], [`BackwardWeights`]), says how much scratch
-//! it needs, and cuts its work into tasks that depend on sizes only. No sum is divided between tasks: **the bits of a
-//! result depend neither on the threads nor on the CPU.** Weights are packed once a step.
+//! it needs, and cuts its work into tasks. No sum is divided between tasks: **the bits of a result depend neither on the
+//! threads nor on the CPU.** Weights are packed once a step.
 //!
 //! Refuses to: allocate in a pass, choose threads, know layers.
 
