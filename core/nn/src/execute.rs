@@ -521,9 +521,10 @@ impl<'a> Pass<'a> {
             let (node, plan) = (&self.nodes()[i], &self.plan.nodes[i]);
             let Some(sharded) = node.layer.sharded().filter(|_| plan.learns) else { continue };
             self.observe(i, Phase::Weights, 0);
-            team.tasks(sharded.shards(), &|shard, _| {
+            let shards = sharded.shards(team.threads());
+            team.tasks(shards, &|shard, _| {
                 let at = |range: Range<usize>| node.params.start + range.start..node.params.start + range.end;
-                let [first, second] = sharded.shard_ranges(shard).map(at);
+                let [first, second] = sharded.shard_ranges(shard, shards).map(at);
                 // SAFETY: shards have different parameters; the values and gradients of sharded layers lie in
                 // the memory for all records, and nobody writes them in this phase.
                 let (x, dy, dparams) = unsafe {
@@ -532,7 +533,7 @@ impl<'a> Pass<'a> {
                 };
                 let accumulate = accumulate || plan.shared_after;
                 let (records, isa) = (records.len(), self.isa);
-                sharded.weights_shard(shard, WeightsShard { records, x, dy, dparams, accumulate, isa });
+                sharded.weights_shard(WeightsShard { shard, shards, records, x, dy, dparams, accumulate, isa });
             });
         }
     }

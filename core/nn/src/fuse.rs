@@ -254,8 +254,8 @@ impl Layer for Activated {
         self.inner.passes()
     }
 
-    fn packed(&self) -> usize {
-        self.inner.packed()
+    fn packed(&self, learns: bool) -> usize {
+        self.inner.packed(learns)
     }
 
     fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {

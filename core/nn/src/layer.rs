@@ -262,12 +262,14 @@ pub trait Layer: Any + Send + Sync {
         0
     }
 
-    /// Numbers that [`Layer::pack`] derives from the parameters.
-    fn packed(&self) -> usize {
+    /// Numbers that [`Layer::pack`] derives from the parameters; `learns` says whether backward will be asked for `dx`.
+    fn packed(&self, learns: bool) -> usize {
+        let _ = learns;
         0
     }
 
-    /// Rearranges the parameters once a pass, for kernels of these instructions that want another order.
+    /// Rearranges the parameters once a pass, for kernels of these instructions that want another order; `packed` has as
+    /// many numbers as [`Layer::packed`] said.
     fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {
         let _ = (isa, params, packed);
     }
@@ -306,16 +308,15 @@ pub trait Tabled: Sync {
 /// A layer whose parameter gradient can be computed piece by piece over all records, so that no thread needs
 /// a copy of it and no sum is split.
 pub trait Sharded: Sync {
-    /// Pieces: a fixed number, whatever the number of threads.
-    fn shards(&self) -> usize;
+    /// Pieces for so many threads. How the parameters are cut changes no bit of their gradients.
+    fn shards(&self, threads: usize) -> usize;
 
-    /// The parameters of piece `shard`, as ranges of the layer's parameters. Together the pieces hold every
+    /// The parameters of piece `shard` of `shards`, as ranges of the layer's parameters. Together the pieces hold every
     /// parameter once.
-    fn shard_ranges(&self, shard: usize) -> [Range<usize>; 2];
+    fn shard_ranges(&self, shard: usize, shards: usize) -> [Range<usize>; 2];
 
-    /// Computes the gradients of piece `shard` over all `records` records; adds to what is there when
-    /// `pass.accumulate`.
-    fn weights_shard(&self, shard: usize, pass: WeightsShard<'_>);
+    /// Computes the gradients of a piece over all `records` records; adds to what is there when `pass.accumulate`.
+    fn weights_shard(&self, pass: WeightsShard<'_>);
 }
 
 /// A layer that takes all records of a micro-batch at once and divides the work itself: because it needs them
@@ -341,6 +342,10 @@ pub trait Wide: Sync {
 
 /// Arguments of [`Sharded::weights_shard`].
 pub struct WeightsShard<'a> {
+    /// Which piece, and how many there are.
+    pub shard: usize,
+    /// See `shard`.
+    pub shards: usize,
     /// Records of the micro-batch.
     pub records: usize,
     /// All inputs.

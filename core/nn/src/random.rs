@@ -39,11 +39,16 @@ impl RecordRandom {
         one([quad as u32, self.counter[1], self.counter[2], self.counter[3]], self.key)
     }
 
-    /// The words of `N` quads from `first` on, `[word][quad]`: for kernels, whose compiler makes vectors of it.
+    /// The words of `N` quads from `first` on, `[word][quad]`, in the lower halves of what is returned; the upper halves
+    /// say nothing. For kernels, whose compiler makes vectors of it.
     #[inline(always)]
-    pub(crate) fn quads<const N: usize>(&self, first: usize) -> [[u32; N]; 4] {
-        let [_, record, a, b] = self.counter;
-        philox([std::array::from_fn(|i| (first + i) as u32), [record; N], [a; N], [b; N]], self.key)
+    pub(crate) fn quads<const N: usize>(&self, first: usize) -> [[u64; N]; 4] {
+        let [_, record, a, b] = self.counter.map(u64::from);
+        let mut quads = [0; N];
+        for (i, quad) in quads.iter_mut().enumerate() {
+            *quad = (first + i) as u64;
+        }
+        philox([quads, [record; N], [a; N], [b; N]], self.key)
     }
 }
 
@@ -52,20 +57,22 @@ fn split(word: u64) -> [u32; 2] {
 }
 
 fn one(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
-    philox(counter.map(|word| [word]), key).map(|[word]| word)
+    philox(counter.map(|word| [u64::from(word)]), key).map(|[word]| word as u32)
 }
 
-/// Ten rounds of Philox 4x32, of `N` counters beside each other.
+/// Ten rounds of Philox 4x32, of `N` counters beside each other. Words are the lower halves of 64 bits, as the products
+/// of vector registers want them: what is above is never looked at.
 #[inline(always)]
-fn philox<const N: usize>(mut counter: [[u32; N]; 4], mut key: [u32; 2]) -> [[u32; N]; 4] {
+fn philox<const N: usize>(mut counter: [[u64; N]; 4], mut key: [u32; 2]) -> [[u64; N]; 4] {
+    const LOW: u64 = 0xffff_ffff;
     for _ in 0..10 {
         let [first, second, third, fourth] = &mut counter;
-        for (((first, second), third), fourth) in first.iter_mut().zip(second).zip(third).zip(fourth) {
-            let (a, b) = (u64::from(*first) * 0xD251_1F53, u64::from(*third) * 0xCD9E_8D57);
-            *first = (b >> 32) as u32 ^ *second ^ key[0];
-            *second = b as u32;
-            *third = (a >> 32) as u32 ^ *fourth ^ key[1];
-            *fourth = a as u32;
+        for i in 0..N {
+            let (a, b) = ((first[i] & LOW) * 0xD251_1F53, (third[i] & LOW) * 0xCD9E_8D57);
+            first[i] = (b >> 32) ^ second[i] ^ u64::from(key[0]);
+            second[i] = b;
+            third[i] = (a >> 32) ^ fourth[i] ^ u64::from(key[1]);
+            fourth[i] = a;
         }
         key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }

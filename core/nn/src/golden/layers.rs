@@ -64,7 +64,7 @@ impl SingleLayer {
     }
 
     fn packed(&self, params: &[f32]) -> Vec<f32> {
-        let mut packed = vec![f32::NAN; self.layer.packed()];
+        let mut packed = vec![f32::NAN; self.layer.packed(true)];
         self.layer.pack(self.isa, params, &mut packed);
         packed
     }
@@ -240,12 +240,13 @@ impl SingleLayer {
         let Some(sharded) = self.layer.sharded() else { return };
         let records = self.records(x);
         let mut pieces = vec![f32::NAN; dparams.len()];
-        for shard in 0..sharded.shards() {
-            let [first, second] = sharded.shard_ranges(shard);
+        let shards = sharded.shards(3);
+        for shard in 0..shards {
+            let [first, second] = sharded.shard_ranges(shard, shards);
             let (mut a, mut b) = (vec![f32::NAN; first.len()], vec![f32::NAN; second.len()]);
             let dparams = [&mut a[..], &mut b[..]];
-            let pass = WeightsShard { records, x, dy, dparams, accumulate: false, isa: self.isa };
-            sharded.weights_shard(shard, pass);
+            let pass = WeightsShard { shard, shards, records, x, dy, dparams, accumulate: false, isa: self.isa };
+            sharded.weights_shard(pass);
             pieces[first].copy_from_slice(&a);
             pieces[second].copy_from_slice(&b);
         }

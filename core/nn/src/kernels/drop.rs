@@ -1,29 +1,57 @@
 //! Numbers dropped at random.
 
-use super::lanes::Lanes;
+use super::lanes::{LANES, Lanes};
 use super::{Isa, Kernel};
 use crate::random::RecordRandom;
 
-/// Quads of random words that are made together.
-const QUADS: usize = 16;
+/// Quads of random words that are made together: half a vector of words, in lanes of 64 bits.
+const QUADS: usize = LANES / 2;
 
-/// Sets numbers whose random word is below `threshold` to 0 and multiplies the others by `factor`; the words of a
-/// record begin with the quad `first`.
+/// Which numbers are dropped, and what becomes of the others.
+#[derive(Clone, Copy)]
+pub(crate) struct Share {
+    /// Random words below it drop a number.
+    pub(crate) threshold: u32,
+    /// What the others are multiplied by; 0 drops all.
+    pub(crate) factor: f32,
+}
+
+/// `to = from`, but 0 where a number is dropped and `factor` times as much elsewhere; the words of a record begin with
+/// the quad `first`.
+///
+/// # Panics
+/// When the slices differ in length.
 pub(crate) fn drop(
     isa: Isa,
     (random, first): (&RecordRandom, usize),
-    (threshold, factor): (u64, f32),
-    numbers: &mut [f32],
+    share: Share,
+    from: &[f32],
+    to: &mut [f32],
 ) {
-    isa.run(Drop { random, first, threshold, factor, numbers });
+    assert_eq!(from.len(), to.len(), "dropout writes as many numbers as it reads");
+    let (from, len) = (from.as_ptr(), from.len());
+    isa.run(Drop { random, first, share, from, to: to.as_mut_ptr(), len });
 }
 
+/// `numbers` as [`drop`] would write them.
+pub(crate) fn drop_in_place(
+    isa: Isa,
+    (random, first): (&RecordRandom, usize),
+    share: Share,
+    numbers: &mut [f32],
+) {
+    let (to, len) = (numbers.as_mut_ptr(), numbers.len());
+    isa.run(Drop { random, first, share, from: to, to, len });
+}
+
+/// `from` and `to` point at `len` numbers each; they may be the same.
 struct Drop<'a> {
     random: &'a RecordRandom,
     first: usize,
-    threshold: u64,
-    factor: f32,
-    numbers: &'a mut [f32],
+    share: Share,
+    from: *const f32,
+    to: *mut f32,
+    len: usize,
 }
 
 impl Kernel for Drop<'_> {
@@ -32,19 +60,48 @@ impl Kernel for Drop<'_> {
     /// Whole numbers are no business of [`Lanes`]: the loops over arrays become vectors of the CPU it stands for.
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let kept = |word: u32| if u64::from(word) < self.threshold { 0.0 } else { self.factor };
-        for (block, numbers) in self.numbers.chunks_mut(4 * QUADS).enumerate() {
-            let words = self.random.quads::<QUADS>(self.first + block * QUADS);
-            let mut factors = [[0.0f32; 4]; QUADS];
-            for (quad, factors) in factors.iter_mut().enumerate() {
-                for (factor, words) in factors.iter_mut().zip(&words) {
-                    *factor = kept(words[quad]);
-                }
+        let Share { threshold, factor } = self.share;
+        let (threshold, kept) = (u64::from(threshold), u64::from(factor.to_bits()));
+        let mut at = 0;
+        while at < self.len {
+            let [a, b, c, d] = self.random.quads::<QUADS>(self.first + at / 4);
+            // Factors in the order in which two interleavings of vectors give that of the numbers.
+            let (mut even, mut odd) = ([0u64; QUADS], [0u64; QUADS]);
+            for i in 0..QUADS {
+                even[i] = of(a[i], threshold, kept) | of(c[i], threshold, kept) << 32;
+                odd[i] = of(b[i], threshold, kept) | of(d[i], threshold, kept) << 32;
             }
-            numbers.iter_mut().zip(factors.as_flattened()).for_each(|(number, factor)| {
-                // What is dropped is 0, also where it was no number.
-                *number = if *factor == 0.0 { 0.0 } else { *number * factor };
-            });
+            // SAFETY: both arrays hold a whole vector; what is read and written lies below `len`.
+            unsafe {
+                let (first, second) = V::load(even.as_ptr().cast()).interleave(V::load(odd.as_ptr().cast()));
+                self.apply(first, at);
+                self.apply(second, at + LANES);
+            }
+            at += 4 * QUADS;
+        }
+    }
+}
+
+/// The bits of the factor of a number with this random word.
+#[inline(always)]
+fn of(word: u64, threshold: u64, kept: u64) -> u64 {
+    if word & 0xffff_ffff < threshold { 0 } else { kept }
+}
+
+impl Drop<'_> {
+    /// Multiplies the numbers from `at` on, where there are any.
+    ///
+    /// # Safety
+    /// As of the struct.
+    #[inline(always)]
+    unsafe fn apply<V: Lanes>(&self, factors: V, at: usize) {
+        let left = self.len.saturating_sub(at);
+        // SAFETY: the struct's pointers stand for `len` numbers.
+        unsafe {
+            let numbers = V::load_first(self.from.wrapping_add(at), left);
+            // What is dropped is 0, also where it was no number.
+            let zero = V::splat(0.0);
+            factors.if_equal(zero, zero, numbers.mul(factors)).store_first(self.to.wrapping_add(at), left);
         }
     }
 }
@@ -65,9 +122,12 @@ mod tests {
             });
             let expected: Vec<f32> = expected.collect();
             for isa in Isa::available() {
-                let mut own = numbers.clone();
-                drop(isa, (&random, first), (1 << 30, 1.5), &mut own);
+                let share = Share { threshold: 1 << 30, factor: 1.5 };
+                let (mut own, mut other) = (numbers.clone(), vec![f32::NAN; len]);
+                drop_in_place(isa, (&random, first), share, &mut own);
                 assert_eq!(own, expected, "{isa}");
+                drop(isa, (&random, first), share, &numbers, &mut other);
+                assert_eq!(other, expected, "{isa}");
             }
         }
     }

@@ -21,6 +21,20 @@ pub(crate) unsafe fn load_or<V: Lanes>(numbers: &[f32], i: usize, count: usize, 
     unsafe { V::load_first(numbers.as_ptr().add(i), count) }
 }
 
+/// `W` vectors, one after the other.
+///
+/// # Safety
+/// They are there.
+#[inline(always)]
+pub(crate) unsafe fn vectors<V: Lanes, const W: usize>(from: *const f32) -> [V; W] {
+    let mut vectors = [V::splat(0.0); W];
+    for (v, vector) in vectors.iter_mut().enumerate() {
+        // SAFETY: the caller vouches for it.
+        *vector = unsafe { V::load(from.add(v * LANES)) };
+    }
+    vectors
+}
+
 /// Sixteen `f32`. Values of the CPU-specific types exist only below [`super::Isa::run`], which has made sure
 /// that the CPU has the instructions.
 pub(crate) trait Lanes: Copy {

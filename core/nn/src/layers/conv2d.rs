@@ -224,7 +224,7 @@ impl Layer for Conv2d {
         }
     }
 
-    fn packed(&self) -> usize {
+    fn packed(&self, _: bool) -> usize {
         match &self.kernel {
             Kernel::Planar(planar) => planar.packed(),
             Kernel::Whole(_) => 0,

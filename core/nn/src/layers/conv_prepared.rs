@@ -71,7 +71,7 @@ impl Layer for Prepared {
         Needs { input: false, output: false }
     }
 
-    fn packed(&self) -> usize {
+    fn packed(&self, _: bool) -> usize {
         self.lines()[1] + self.filters()
     }
 

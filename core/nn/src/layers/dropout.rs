@@ -4,7 +4,7 @@
 //! step, lane, layer, record, element) alone and is computed again in backward instead of being kept.
 
 use crate::kernels::Isa;
-use crate::kernels::drop::drop;
+use crate::kernels::drop::{Share, drop, drop_in_place};
 use crate::layer::{Backward, Context, Forward, Layer, Misfit, Needs};
 use crate::random::RecordRandom;
 use crate::registry::ParamDoc;
@@ -23,28 +23,24 @@ pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<d
 
 /// Which numbers are dropped, and what becomes of the others.
 #[derive(Clone, Copy)]
-pub(super) struct Mask {
-    /// A random word below it drops; p = 1 drops every word.
-    threshold: u64,
-    factor: f32,
-}
+pub(super) struct Mask(Share);
 
 impl Mask {
     /// Drops with probability `p`.
     pub(super) fn new(p: f64) -> Mask {
         let factor = if p < 1.0 { (1.0 / (1.0 - p)) as f32 } else { 0.0 };
-        Mask { threshold: (p * 2f64.powi(32)) as u64, factor }
+        Mask(Share { threshold: (p * 2f64.powi(32)) as u32, factor })
     }
 
     /// What a number with this random word becomes: 0, even where it is not a number, when it is dropped.
     pub(super) fn apply_one(self, word: u32, number: f32) -> f32 {
-        if u64::from(word) < self.threshold { 0.0 } else { number * self.factor }
+        let Share { threshold, factor } = self.0;
+        if word < threshold || factor == 0.0 { 0.0 } else { number * factor }
     }
 
     /// Applies it to numbers of a record whose random words begin with the quad `first`.
-    pub(super) fn apply(self, random: &RecordRandom, first: usize, numbers: &mut [f32]) {
-        // Whole numbers: the instructions do not matter to the bits.
-        drop(Isa::best(), (random, first), (self.threshold, self.factor), numbers);
+    pub(super) fn apply(self, isa: Isa, random: &RecordRandom, first: usize, numbers: &mut [f32]) {
+        drop_in_place(isa, (random, first), self.0, numbers);
     }
 }
 
@@ -56,10 +52,10 @@ struct Dropout {
 impl Dropout {
     /// `to = from · mask / (1 - p)`, record by record.
     fn drop(&self, context: Context, from: &[f32], to: &mut [f32]) {
-        to.copy_from_slice(from);
-        for (i, record) in to.chunks_exact_mut(self.shape.elements()).enumerate() {
+        let len = self.shape.elements();
+        for (i, (from, to)) in from.chunks_exact(len).zip(to.chunks_exact_mut(len)).enumerate() {
             let random = context.key.record(context.layer, context.first_record + i);
-            self.mask.apply(&random, 0, record);
+            drop(context.isa, (&random, 0), self.mask.0, from, to);
         }
     }
 }

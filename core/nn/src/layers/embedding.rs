@@ -204,21 +204,21 @@ impl Tabled for Embedding {
 }
 
 impl Sharded for Embedding {
-    fn shards(&self) -> usize {
+    fn shards(&self, _: usize) -> usize {
         self.table.shards()
     }
 
-    fn shard_ranges(&self, shard: usize) -> [Range<usize>; 2] {
+    fn shard_ranges(&self, shard: usize, _: usize) -> [Range<usize>; 2] {
         let rows = self.table.shard(shard);
         [rows.start * self.table.columns..rows.end * self.table.columns, 0..0]
     }
 
-    fn weights_shard(&self, shard: usize, pass: WeightsShard<'_>) {
+    fn weights_shard(&self, pass: WeightsShard<'_>) {
         let [dparams, _] = pass.dparams;
         if !pass.accumulate {
             dparams.fill(0.0);
         }
-        self.gradient(pass.x, pass.dy, &self.table.shard(shard), dparams);
+        self.gradient(pass.x, pass.dy, &self.table.shard(pass.shard), dparams);
     }
 }
 

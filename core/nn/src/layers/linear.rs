@@ -7,7 +7,8 @@ use super::dims::rows;
 
 use super::linear_whole::WHOLE_WEIGHTS;
 use crate::kernels::elementwise::{add_row, sum_rows};
-use crate::kernels::gemm::{Matrix, multiply};
+use crate::kernels::Isa;
+use crate::kernels::gemm::{Matrix, Prepacked, multiply};
 use crate::layer::{
     Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard, Wide,
 };
@@ -32,10 +33,10 @@ const SHARDED_WEIGHTS: usize = 8 * 1024;
 const PACKED_WEIGHTS: usize = 32 * 1024;
 /// So many rows make up for it.
 const PACKED_ROWS: usize = 64;
-/// Outputs of a shard: enough rows for a fast matrix product, and shards for many threads.
-const SHARD_ROWS: usize = 32;
-/// No more shards than this: each reads the whole input.
-const MAX_SHARDS: usize = 16;
+/// Most outputs of a shard, where there are shards for all threads: each packs the whole input.
+const SHARD_ROWS: usize = 256;
+/// Fewest outputs of a shard.
+const LEAST_SHARD_ROWS: usize = 32;
 
 pub(crate) fn build(reader: &mut ParamReader<'_>, input: &Shape) -> Result<Box<dyn Layer>, Misfit> {
     let outputs = reader.count("out_features", 1, None);
@@ -66,9 +67,19 @@ impl Linear {
     }
 
     /// Outputs of a shard.
-    fn shard_rows(&self, shard: usize) -> Range<usize> {
-        let shards = self.shards();
+    fn shard_rows(&self, shard: usize, shards: usize) -> Range<usize> {
         shard * self.outputs / shards..(shard + 1) * self.outputs / shards
+    }
+
+    /// Whether weights are packed once a pass; otherwise every product does it, or a BLAS.
+    fn packs(&self) -> bool {
+        cfg!(not(feature = "blas")) && self.weights() < WHOLE_WEIGHTS
+    }
+
+    /// The products with weights: of x, and of dy.
+    fn products(&self) -> [Prepacked; 2] {
+        let (inner, columns) = (self.inputs, self.outputs);
+        [Prepacked { inner, columns }, Prepacked { inner: columns, columns: inner }]
     }
 }
 
@@ -101,26 +112,53 @@ impl Layer for Linear {
         Needs { input: true, output: false }
     }
 
+    fn packed(&self, learns: bool) -> usize {
+        let [forward, backward] = self.products().map(|product| product.packed());
+        if self.packs() { forward + if learns { backward } else { 0 } } else { 0 }
+    }
+
+    fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {
+        let [forward, backward] = self.products();
+        let (first, second) = packed.split_at_mut(forward.packed());
+        forward.pack(isa, &params[..self.weights()], true, first);
+        if !second.is_empty() {
+            backward.pack(isa, &params[..self.weights()], false, second);
+        }
+    }
+
     fn forward(&self, pass: Forward<'_>) {
-        let (weight, bias) = pass.params.split_at(self.weights());
-        let x = Matrix::new(pass.x, pass.records * self.rows, self.inputs);
-        let weight = Matrix::new(weight, self.outputs, self.inputs);
-        multiply(pass.context.isa, x, weight.transposed(), pass.y, self.outputs, false);
+        let (isa, (weight, bias)) = (pass.context.isa, pass.params.split_at(self.weights()));
+        let [product, _] = self.products();
+        if self.packs() {
+            product.multiply(isa, (pass.x, self.inputs), pass.packed, (pass.y, self.outputs), false);
+        } else {
+            let x = Matrix::new(pass.x, pass.records * self.rows, self.inputs);
+            let weight = Matrix::new(weight, self.outputs, self.inputs);
+            multiply(isa, x, weight.transposed(), pass.y, self.outputs, false);
+        }
         if self.bias {
             add_row(pass.y, bias);
         }
     }
 
     fn backward(&self, pass: Backward<'_>) {
-        let dy = Matrix::new(pass.dy, pass.records * self.rows, self.outputs);
-        if let Some(dx) = pass.dx {
-            let weight = Matrix::new(&pass.params[..self.weights()], self.outputs, self.inputs);
-            multiply(pass.context.isa, dy, weight, dx, self.inputs, false);
+        let (isa, dy) = (pass.context.isa, Matrix::new(pass.dy, pass.records * self.rows, self.outputs));
+        let [forward, product] = self.products();
+        match pass.dx {
+            Some(dx) if self.packs() => {
+                let packed = &pass.packed[forward.packed()..];
+                product.multiply(isa, (pass.dy, self.outputs), packed, (dx, self.inputs), false);
+            }
+            Some(dx) => {
+                let weight = Matrix::new(&pass.params[..self.weights()], self.outputs, self.inputs);
+                multiply(isa, dy, weight, dx, self.inputs, false);
+            }
+            None => {}
         }
         if let Some(dparams) = pass.dparams {
             let (dweight, dbias) = dparams.split_at_mut(self.weights());
             let x = Matrix::new(pass.x, pass.records * self.rows, self.inputs);
-            multiply(pass.context.isa, dy.transposed(), x, dweight, self.inputs, true);
+            multiply(isa, dy.transposed(), x, dweight, self.inputs, true);
             if self.bias {
                 sum_rows(pass.dy, self.outputs, dbias);
             }
@@ -137,18 +175,19 @@ impl Layer for Linear {
 }
 
 impl Sharded for Linear {
-    fn shards(&self) -> usize {
-        self.outputs.div_ceil(SHARD_ROWS).min(MAX_SHARDS)
+    fn shards(&self, threads: usize) -> usize {
+        let rows = self.outputs.div_ceil(threads).clamp(LEAST_SHARD_ROWS, SHARD_ROWS);
+        self.outputs.div_ceil(rows)
     }
 
-    fn shard_ranges(&self, shard: usize) -> [Range<usize>; 2] {
-        let rows = self.shard_rows(shard);
+    fn shard_ranges(&self, shard: usize, shards: usize) -> [Range<usize>; 2] {
+        let rows = self.shard_rows(shard, shards);
         let bias = if self.bias { self.weights() + rows.start..self.weights() + rows.end } else { 0..0 };
         [rows.start * self.inputs..rows.end * self.inputs, bias]
     }
 
-    fn weights_shard(&self, shard: usize, pass: WeightsShard<'_>) {
-        let rows = self.shard_rows(shard);
+    fn weights_shard(&self, pass: WeightsShard<'_>) {
+        let rows = self.shard_rows(pass.shard, pass.shards);
         let [dweight, dbias] = pass.dparams;
         let x = Matrix::new(pass.x, pass.records * self.rows, self.inputs);
         let dy = Matrix::strided(&pass.dy[rows.start..], pass.records * self.rows, rows.len(), self.outputs);

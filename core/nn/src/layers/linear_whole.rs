@@ -96,10 +96,11 @@ impl Wide for Linear {
         let accumulate = pass.accumulate;
         if let Some(dparams) = pass.dparams {
             let dparams = Shared::new(dparams);
-            team.tasks(self.shards(), &|shard, _| {
+            let shards = self.shards(team.threads());
+            team.tasks(shards, &|shard, _| {
                 // SAFETY: shards have different parameters.
-                let dparams = self.shard_ranges(shard).map(|range| unsafe { dparams.write(range) });
-                self.weights_shard(shard, WeightsShard { records, x, dy, dparams, accumulate, isa });
+                let dparams = self.shard_ranges(shard, shards).map(|range| unsafe { dparams.write(range) });
+                self.weights_shard(WeightsShard { shard, shards, records, x, dy, dparams, accumulate, isa });
             });
         }
         let Some(dx) = pass.dx else { return };

@@ -192,8 +192,8 @@ impl Layer for TimeDistributed {
         self.with_rooms(records, self.layer.scratch(records * self.steps))
     }
 
-    fn packed(&self) -> usize {
-        self.layer.packed()
+    fn packed(&self, learns: bool) -> usize {
+        self.layer.packed(learns)
     }
 
     fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {
@@ -249,17 +249,17 @@ impl Wide for TimeDistributed {
 }
 
 impl Sharded for TimeDistributed {
-    fn shards(&self) -> usize {
-        self.inner_sharded().shards()
+    fn shards(&self, threads: usize) -> usize {
+        self.inner_sharded().shards(threads)
     }
 
-    fn shard_ranges(&self, shard: usize) -> [Range<usize>; 2] {
-        self.inner_sharded().shard_ranges(shard)
+    fn shard_ranges(&self, shard: usize, shards: usize) -> [Range<usize>; 2] {
+        self.inner_sharded().shard_ranges(shard, shards)
     }
 
-    fn weights_shard(&self, shard: usize, pass: WeightsShard<'_>) {
+    fn weights_shard(&self, pass: WeightsShard<'_>) {
         let records = pass.records * self.steps;
-        self.inner_sharded().weights_shard(shard, WeightsShard { records, ..pass });
+        self.inner_sharded().weights_shard(WeightsShard { records, ..pass });
     }
 }
 

@@ -289,7 +289,7 @@ fn plan_nodes(graph: &Graph, purpose: Purpose) -> (Vec<NodePlan>, usize) {
         let learns = |value: usize| value > 0 && plans[value - 1].learns;
         let before = node.inputs.iter().any(|input| learns(*input));
         let start = packed.next_multiple_of(ALIGN);
-        packed = start + node.layer.packed();
+        packed = start + node.layer.packed(purpose == Purpose::Training && before);
         plans.push(NodePlan {
             learns: purpose == Purpose::Training && (before || !node.params.is_empty()),
             edges: vec![Edge::Nowhere; node.inputs.len()],

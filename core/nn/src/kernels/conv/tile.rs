@@ -9,7 +9,7 @@
 //! (zero, a bias, or what is in memory) on. To stop, store it and go on later changes nothing, and neither does
 //! the height of a tile: how the work is cut never shows in the bits.
 
-use super::super::lanes::{LANES, Lanes};
+use super::super::lanes::{LANES, Lanes, vectors};
 use super::super::{Bounds, Isa, Kernel};
 
 /// Output channels of a panel of weights.
@@ -198,26 +198,35 @@ impl RowTile<'_> {
     /// As [`RowTile::run`], for `H` rows of `W` vectors.
     #[inline(always)]
     unsafe fn begin<V: Lanes, const H: usize, const W: usize>(&self) -> [[V; W]; H] {
+        let mut sums = [[V::splat(0.0); W]; H];
         // SAFETY: the caller vouches for the sums and for a bias of every column.
         unsafe {
             match self.start {
-                Start::Zero => [[V::splat(0.0); W]; H],
+                Start::Zero => {}
                 Start::Bias(bias) => {
-                    let bias = std::array::from_fn(|v| {
-                        V::load_first(bias.add(v * LANES), (self.columns - v * LANES).min(LANES))
-                    });
-                    [bias; H]
+                    for v in 0..W {
+                        let bias = V::load_first(bias.add(v * LANES), self.columns - v * LANES);
+                        for sums in &mut sums {
+                            sums[v] = bias;
+                        }
+                    }
                 }
-                Start::Memory if self.columns >= W * LANES => std::array::from_fn(|i| {
-                    std::array::from_fn(|v| V::load(self.c.add(i * self.c_stride + v * LANES)))
-                }),
-                Start::Memory => std::array::from_fn(|i| {
-                    std::array::from_fn(|v| {
-                        V::load_first(self.c.add(i * self.c_stride + v * LANES), self.columns - v * LANES)
-                    })
-                }),
+                Start::Memory if self.columns >= W * LANES => {
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        *sums = vectors::<V, W>(self.c.add(i * self.c_stride));
+                    }
+                }
+                Start::Memory => {
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        for (v, sum) in sums.iter_mut().enumerate() {
+                            let from = self.c.add(i * self.c_stride + v * LANES);
+                            *sum = V::load_first(from, self.columns - v * LANES);
+                        }
+                    }
+                }
             }
         }
+        sums
     }
 }
 
@@ -329,8 +338,10 @@ impl Tile for RowTile<'_> {
             for segment in self.segments {
                 let first = self.a.add(*segment as usize);
                 // Three rows share a pointer, so that all rows can be addressed without running out of registers.
-                let mut rows: [*const f32; 5] =
-                    std::array::from_fn(|i| first.wrapping_add(hidden(3 * i * self.a_stride)));
+                let mut rows = [first; 5];
+                for (i, row) in rows.iter_mut().enumerate() {
+                    *row = first.wrapping_add(hidden(3 * i * self.a_stride));
+                }
                 let mut left = self.length;
                 while left > 0 {
                     let steps = left.min(LANES);
@@ -341,7 +352,7 @@ impl Tile for RowTile<'_> {
                         }
                     }
                     for _ in 0..steps {
-                        let panel: [V; W] = std::array::from_fn(|v| V::load(b.add(v * LANES)));
+                        let panel = vectors::<V, W>(b);
                         for (three, row) in sums.chunks_mut(3).zip(rows) {
                             for (i, sums) in three.iter_mut().enumerate() {
                                 let x = V::splat(*row.add(i * self.a_stride));
@@ -351,7 +362,9 @@ impl Tile for RowTile<'_> {
                             }
                         }
                         b = b.add(self.b_stride);
-                        rows = rows.map(|row| row.wrapping_add(1));
+                        for row in &mut rows {
+                            *row = row.wrapping_add(1);
+                        }
                     }
                 }
             }
@@ -405,11 +418,11 @@ impl Tile for OuterTile<'_> {
                     let mut a = band.a.wrapping_add(self.row + image * band.a_image + run * band.a_run);
                     let mut b = band.b.wrapping_add(self.column + image * band.b_image + run * band.b_run);
                     for _ in 0..band.pixels {
-                        let row: [V; W] = std::array::from_fn(|v| V::load(b.add(v * LANES)));
+                        let row = vectors::<V, W>(b);
                         for (i, sums) in sums.iter_mut().enumerate() {
                             let x = V::splat(*a.add(i));
-                            for (sum, y) in sums.iter_mut().zip(row) {
-                                *sum = x.fma(y, *sum);
+                            for (v, sum) in sums.iter_mut().enumerate() {
+                                *sum = x.fma(row[v], *sum);
                             }
                         }
                         (a, b) = (a.wrapping_add(band.a_pixel), b.wrapping_add(band.b_pixel));

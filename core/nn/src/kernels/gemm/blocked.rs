@@ -10,9 +10,9 @@
 //! the depths before gave: all that decides about its bits is the inner dimension.
 
 use super::super::Kernel;
-use super::super::lanes::{LANES, Lanes};
+use super::super::lanes::{LANES, Lanes, vectors};
 use super::Matrix;
-use super::pack::{Source, pack};
+use super::pack::{Source, Strip, pack};
 use std::mem::MaybeUninit;
 
 /// Steps of the inner dimension for which a tile stays in registers.
@@ -64,14 +64,12 @@ impl Kernel for Product<'_> {
 #[repr(C, align(64))]
 struct Packed<const N: usize> {
     numbers: [MaybeUninit<f32>; N],
-    /// [`pack`] stores whole vectors.
-    end: [MaybeUninit<f32>; LANES],
 }
 
 impl<const N: usize> Packed<N> {
     #[inline(always)]
     fn new() -> Self {
-        Packed { numbers: [MaybeUninit::uninit(); N], end: [MaybeUninit::uninit(); LANES] }
+        Packed { numbers: [MaybeUninit::uninit(); N] }
     }
 
     fn start(&mut self) -> *mut f32 {
@@ -109,18 +107,13 @@ impl Product<'_> {
                 let columns = columns.min(n - j);
                 // SAFETY: rows, columns and depths stay below m, n and k, and within what is packed.
                 unsafe {
-                    for strip in (0..columns).step_by(width) {
-                        let to = b_to.add(strip * depth);
-                        pack::<V>(b.at(j + strip, l), width.min(columns - strip), depth, to, width);
-                    }
+                    pack::<V>(b.at(j, l), even_strips(columns, width), depth, b_to);
                     for i in (0..m).step_by(rows) {
                         let strips = Strips::of::<V>(rows.min(m - i));
-                        for (first, height) in strips.each() {
-                            pack::<V>(a.at(i + first, l), height, depth, a_to.add(first * depth), height);
-                        }
+                        pack::<V>(a.at(i, l), strips.each(), depth, a_to);
                         for strip in (0..columns).step_by(width) {
                             let width = width.min(columns - strip);
-                            for (first, height) in strips.each() {
+                            for Strip { first, size: height, .. } in strips.each() {
                                 let c = self.c.as_mut_ptr().add((i + first) * self.stride + j + strip);
                                 let (a, b) = (a_to.add(first * depth), b_to.add(strip * depth));
                                 let tile = Tile { depth, a, b, c, stride: self.stride, columns: width, add };
@@ -132,6 +125,11 @@ impl Product<'_> {
             }
         }
     }
+}
+
+/// Columns cut into strips of one width, of which the last may have fewer.
+fn even_strips(columns: usize, width: usize) -> impl Iterator<Item = Strip> + Clone {
+    (0..columns).step_by(width).map(move |first| Strip { first, size: width.min(columns - first), width })
 }
 
 /// Rows cut into strips of nearly the same height.
@@ -146,10 +144,12 @@ impl Strips {
         Strips { rows, count: rows.div_ceil(tallest::<V>()) }
     }
 
-    /// First row and height of each.
-    fn each(self) -> impl Iterator<Item = (usize, usize)> {
+    fn each(self) -> impl Iterator<Item = Strip> + Clone {
         let begin = move |strip: usize| strip * self.rows / self.count;
-        (0..self.count).map(move |strip| (begin(strip), begin(strip + 1) - begin(strip)))
+        (0..self.count).map(move |strip| {
+            let (first, size) = (begin(strip), begin(strip + 1) - begin(strip));
+            Strip { first, size, width: size }
+        })
     }
 }
 
@@ -215,19 +215,19 @@ impl Tile {
         // SAFETY: `depth` steps are packed, each `H` numbers of a and a strip of b; the caller vouches for c.
         unsafe {
             for _ in 0..self.depth {
-                let row: [V; W] = std::array::from_fn(|v| V::load(b.add(v * LANES)));
+                let row = vectors::<V, W>(b);
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let a = V::splat(*a.add(i));
-                    for (sum, b) in sums.iter_mut().zip(row) {
-                        *sum = a.fma(b, *sum);
+                    for (v, sum) in sums.iter_mut().enumerate() {
+                        *sum = a.fma(row[v], *sum);
                     }
                 }
                 (a, b) = (a.add(H), b.add(widest::<V>()));
             }
-            for (i, sums) in sums.into_iter().enumerate() {
-                for (v, sum) in sums.into_iter().enumerate() {
+            for (i, sums) in sums.iter().enumerate() {
+                for (v, sum) in sums.iter().enumerate() {
                     let (c, count) = (self.c.add(i * self.stride + v * LANES), self.columns - v * LANES);
-                    let sum = if self.add { V::load_first(c, count).add(sum) } else { sum };
+                    let sum = if self.add { V::load_first(c, count).add(*sum) } else { *sum };
                     sum.store_first(c, count);
                 }
             }

@@ -3,6 +3,7 @@
 
 use super::super::lanes::{LANES, Lanes};
 
+
 /// Where a matrix lies: the number at (i, l) is `start + i · across + l · along`. `along` counts the inner
 /// dimension; one of the two distances is 1.
 #[derive(Clone, Copy)]
@@ -13,46 +14,68 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// # Safety
-    /// The number at (i, l) lies within the matrix.
-    pub(super) unsafe fn at(self, i: usize, l: usize) -> Source {
-        // SAFETY: the caller vouches for it.
-        Source { start: unsafe { self.start.add(i * self.across + l * self.along) }, ..self }
+    /// The part that begins at (i, l).
+    #[inline(always)]
+    pub(super) fn at(self, i: usize, l: usize) -> Source {
+        Source { start: self.start.wrapping_add(i * self.across + l * self.along), ..self }
     }
 }
 
-/// Copies `width` (at most `strip`) rows or columns over `length` steps of the inner dimension to
-/// `to[l · strip + i]`; where `width` is less than `strip`, what is left is 0 up to the next whole vector.
+/// Rows or columns that lie together step by step.
+#[derive(Clone, Copy)]
+pub(super) struct Strip {
+    /// The first of them.
+    pub(super) first: usize,
+    /// How many there are.
+    pub(super) size: usize,
+    /// Numbers from a step to the next: at least `size`; what is left is 0.
+    pub(super) width: usize,
+}
+
+/// Copies strips over `length` steps of the inner dimension, one behind the other: step l of the strip from row or column
+/// `first` on to `to[first · length + l · width..]`.
 ///
 /// # Safety
-/// The source has `width × length` numbers; `to` has room for `length · strip + LANES`.
+/// The source has all rows or columns of the strips and `length` steps; `to` has room for all strips.
 #[inline(always)]
-pub(super) unsafe fn pack<V: Lanes>(from: Source, width: usize, length: usize, to: *mut f32, strip: usize) {
-    // SAFETY: `i` and `l` stay below width and length; a store of a whole vector stands over the end of the last
-    // step by less than LANES numbers, for which there is room, and over others before they are written.
+pub(super) unsafe fn pack<V: Lanes>(
+    from: Source,
+    strips: impl Iterator<Item = Strip> + Clone,
+    length: usize,
+    to: *mut f32,
+) {
+    let Source { start, across, along } = from;
+    // SAFETY: rows, columns and steps are those of the source. A store of a whole vector stands over the end of a step
+    // by less than LANES numbers: over the next step, which is written later.
     unsafe {
-        if from.across == 1 {
+        if across == 1 {
+            // Step after step, as memory has them.
             for l in 0..length {
-                let (from, to) = (from.start.add(l * from.along), to.add(l * strip));
-                let mut i = 0;
-                while i < width {
-                    V::load_first(from.add(i), width - i).store(to.add(i));
-                    i += LANES;
-                }
-                while i < strip {
-                    V::splat(0.0).store(to.add(i));
-                    i += LANES;
+                for Strip { first, size, width } in strips.clone() {
+                    let (from, to) = (start.add(first + l * along), to.add(first * length + l * width));
+                    let mut i = 0;
+                    while i < width {
+                        let numbers = V::load_first(from.wrapping_add(i), size.saturating_sub(i));
+                        if l + 1 < length || i + LANES <= width {
+                            numbers.store(to.add(i));
+                        } else {
+                            numbers.store_first(to.add(i), width - i);
+                        }
+                        i += LANES;
+                    }
                 }
             }
             return;
         }
-        for i in (0..strip).step_by(LANES) {
-            let rows = width.saturating_sub(i).min(LANES);
-            for l in (0..length).step_by(LANES) {
-                let square =
-                    transposed::<V>(from.start.add(i * from.across + l), from.across, rows, length - l);
-                for (step, column) in square.into_iter().take(length - l).enumerate() {
-                    column.store_first(to.add((l + step) * strip + i), strip - i);
+        for Strip { first, size, width } in strips {
+            let (from, to) = (start.add(first * across), to.add(first * length));
+            for i in (0..width).step_by(LANES) {
+                let rows = size.saturating_sub(i).min(LANES);
+                for l in (0..length).step_by(LANES) {
+                    let square = transposed::<V>(from.wrapping_add(i * across + l), across, rows, length - l);
+                    for (step, column) in square.into_iter().take(length - l).enumerate() {
+                        column.store_first(to.add((l + step) * width + i), width - i);
+                    }
                 }
             }
         }

@@ -2,9 +2,11 @@
 //! that are read where they lie. For few rows [`super::multiply`] spends half of its time on packing.
 
 use super::bf16::Prepacking;
+use super::pack::{Source, Strip, pack};
 use super::{Matrix, fits};
-use crate::kernels::conv::tile::{PANEL, RowBand, Start, panel_width};
-use crate::kernels::{Bounds, Isa};
+use crate::kernels::conv::tile::{PANEL, RowBand, Start, even_parts, panel_width};
+use crate::kernels::lanes::Lanes;
+use crate::kernels::{Bounds, Isa, Kernel};
 
 /// Steps of a panel that stay in the first-level cache.
 const RESIDENT_STEPS: usize = 192;
@@ -49,18 +51,7 @@ impl Prepacked {
         if isa.bf16().is_some() {
             return self.bf16().pack(isa, b, packed);
         }
-        let [down, right] = b.stride;
-        let mut rest = &mut packed[..self.packed()];
-        for first in (0..self.columns).step_by(PANEL) {
-            let columns = (self.columns - first).min(PANEL);
-            let panel;
-            (panel, rest) = rest.split_at_mut(panel_width(columns) * self.inner);
-            for (step, row) in panel.chunks_exact_mut(panel_width(columns)).enumerate() {
-                let from = b.data[step * down + first * right..].iter().step_by(right);
-                row[columns..].fill(0.0);
-                row[..columns].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-            }
-        }
+        isa.run(Pack { b, packed: &mut packed[..self.packed()] });
     }
 
     /// Computes `c = a · b`, or `c += a · b` when `accumulate`. Both come with the numbers from a row to the next; a has
@@ -86,7 +77,7 @@ impl Prepacked {
         }
         for first in (0..self.columns).step_by(PANEL) {
             let columns = (self.columns - first).min(PANEL);
-            for step in (0..self.inner.max(1)).step_by(RESIDENT_STEPS) {
+            for (step, length) in even_parts(self.inner.max(1), RESIDENT_STEPS) {
                 let band = RowBand {
                     lines: 1,
                     rows,
@@ -94,7 +85,7 @@ impl Prepacked {
                     a_row: a_stride,
                     a_line: 0,
                     segments: &[step as u32],
-                    length: RESIDENT_STEPS.min(self.inner - step),
+                    length: length.min(self.inner - step),
                     b: packed[first * self.inner + step * panel_width(columns)..].as_ptr(),
                     columns,
                     c: c[first..].as_mut_ptr(),
@@ -108,6 +99,28 @@ impl Prepacked {
                 unsafe { band.run(isa) };
             }
         }
+    }
+}
+
+/// Panels of columns of b, one behind the other.
+struct Pack<'a> {
+    b: Matrix<'a>,
+    packed: &'a mut [f32],
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        let ([inner, columns], [down, right]) = (self.b.size, self.b.stride);
+        let from = Source { start: self.b.data.as_ptr(), across: right, along: down };
+        let panels = (0..columns).step_by(PANEL).map(|first| {
+            let size = (columns - first).min(PANEL);
+            Strip { first, size, width: panel_width(size) }
+        });
+        // SAFETY: `Prepacked::pack` has checked both slices; panels are whole vectors.
+        unsafe { pack::<V>(from, panels, inner, self.packed.as_mut_ptr()) };
     }
 }
 

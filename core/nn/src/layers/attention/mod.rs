@@ -188,7 +188,7 @@ impl Attention {
         let Some(mask) = self.dropout.filter(|_| context.training) else { return };
         let random = context.key.record(context.layer, context.first_record + record);
         for (t, row) in shares.chunks_exact_mut(self.keys).enumerate() {
-            mask.apply(&random, (head * self.queries + t) * self.keys.div_ceil(4), row);
+            mask.apply(context.isa, &random, (head * self.queries + t) * self.keys.div_ceil(4), row);
         }
     }
 }

@@ -289,7 +289,7 @@ impl Recurrent {
             let random = context.key.record(context.layer, context.first_record + record);
             for (i, t) in steps.clone().enumerate() {
                 let row = &mut numbers[(i * block.records + record) * columns..][..columns];
-                mask.apply(&random, (layer * self.steps + t) * columns.div_ceil(4), row);
+                mask.apply(context.isa, &random, (layer * self.steps + t) * columns.div_ceil(4), row);
             }
         }
     }
@@ -363,7 +363,7 @@ impl Layer for Recurrent {
         forward.max(self.backward_scratch(records))
     }
 
-    fn packed(&self) -> usize {
+    fn packed(&self, _: bool) -> usize {
         self.layers * self.directions * self.packed_parts().iter().sum::<usize>()
     }
 
