@@ -2,7 +2,7 @@
 //! document a line.
 //!
 //! `cargo run --release -p ringspin-nn --example conv_passes -- [--threads 2] [--milliseconds 200] [--only TEXT]
-//! [--direct] [--bf16]`
+//! [--images 1] [--direct] [--bf16]`
 
 use ringspin_nn::conv::{
     BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Choice, ConvSize, Forward,
@@ -65,6 +65,8 @@ struct Options {
     window: Duration,
     only: String,
     choice: Choice,
+    /// Images of every layer, instead of as many as it has in training.
+    images: Option<usize>,
 }
 
 fn options() -> Result<Options, Box<dyn Error>> {
@@ -73,6 +75,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
         window: Duration::from_millis(200),
         only: String::new(),
         choice: Choice::STANDARD,
+        images: None,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
@@ -81,6 +84,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
             "--threads" => options.threads = value()?.parse()?,
             "--milliseconds" => options.window = Duration::from_millis(value()?.parse()?),
             "--only" => options.only = value()?,
+            "--images" => options.images = Some(value()?.parse()?),
             "--bf16" => options.choice.bf16 = true,
             "--direct" => options.choice.winograd = false,
             _ => return Err(format!("unknown argument {flag}").into()),
@@ -199,11 +203,10 @@ fn time_product([rows, columns, inner]: [usize; 3], isa: Isa, window: Duration) 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = options()?;
     let (mut team, isa) = (Team::new(options.threads)?, Isa::best().with_bf16(options.choice.bf16));
-    for layer in layers().iter().filter(|layer| layer.0.contains(&options.only)) {
-        let (name, size, images) = layer;
-        let flops = size.flops() as f64 * *images as f64;
-        let threads = options.threads;
-        time_layer(layer, (&mut team, isa), &options, &mut |team, pass, seconds| {
+    for (name, size, images) in layers().into_iter().filter(|layer| layer.0.contains(&options.only)) {
+        let (images, threads) = (options.images.unwrap_or(images), options.threads);
+        let flops = size.flops() as f64 * images as f64;
+        time_layer(&(name, size, images), (&mut team, isa), &options, &mut |team, pass, seconds| {
             let peak = peak_flops(team);
             let ([h, w, c], [kernel, _], [stride, _]) = (size.input, size.kernel, size.stride);
             println!(

@@ -21,20 +21,20 @@ pub(crate) fn fuse(mut graph: Graph) -> Graph {
     activate(add_to_norm(graph))
 }
 
-/// The graph for prediction with parameters that do not change: convolutions are packed once, and take in the batch norms
-/// behind them. All other layers are shared with `graph`.
-pub(crate) fn prepare(graph: &Graph) -> Graph {
+/// The graph for predictions of at most `records` records at a time with parameters that do not change: convolutions are
+/// packed once, and take in the batch norms behind them. All other layers are shared with `graph`.
+pub(crate) fn prepare(graph: &Graph, records: usize) -> Graph {
     let mut gone = vec![None; graph.nodes.len()];
     let mut nodes = graph.nodes.clone();
     for (i, node) in graph.nodes.iter().enumerate() {
-        if let Some(prepared) = known::<Conv2d>(node).and_then(Conv2d::prepared) {
+        if let Some(prepared) = known::<Conv2d>(node).and_then(|conv| conv.prepared(records)) {
             nodes[i].layer = Arc::new(prepared);
         }
         let Some(norm) = known::<BatchNorm>(node).filter(|norm| norm.tracks()) else { continue };
         let x = node.inputs[0];
         let Some(before) = x.checked_sub(1).filter(|_| graph.only_reader(x) == Some(i)) else { continue };
         let conv = &graph.nodes[before];
-        let plain = known::<Conv2d>(conv).filter(|conv| !conv.needs().output).and_then(Conv2d::prepared);
+        let plain = known::<Conv2d>(conv).filter(|conv| !conv.needs().output).and_then(|conv| conv.prepared(records));
         // Together they have one range of parameters.
         let Some(prepared) = plain.filter(|_| conv.params.end == node.params.start) else { continue };
         // It runs where the norm stood, once what is added is there.

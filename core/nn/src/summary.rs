@@ -63,7 +63,7 @@ impl Model {
 
     /// Bytes that prediction needs for micro-batches of `records` records on `threads` threads, parameters included.
     pub fn inference_bytes(&self, records: usize, threads: usize) -> u64 {
-        let graph = prepare(self.graph());
+        let graph = prepare(self.graph(), records.max(1));
         let plan = Plan::new(&graph, self.input(), records.max(1), threads, Purpose::Inference);
         4 * (plan.numbers(threads) + self.parameter_count()) as u64
     }

@@ -97,7 +97,7 @@ impl Workspace {
         params: &Arc<[f32]>,
     ) -> Workspace {
         assert_eq!(params.len(), model.parameter_count(), "the parameters are the model's");
-        let graph = prepare(model.graph());
+        let graph = prepare(model.graph(), max_records);
         let mut workspace = Workspace::planned(model, graph, team, max_records, Purpose::Inference);
         let Workspace { graph, team, isa, plan, memory, .. } = &mut workspace;
         pack((graph, plan), (team, *isa), params, memory.packed.share());

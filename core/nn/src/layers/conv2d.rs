@@ -160,12 +160,14 @@ impl Conv2d {
         }
     }
 
-    /// The same for prediction alone; `None` for few filters, whose weights are nothing beside the image.
-    pub(crate) fn prepared(&self) -> Option<Prepared> {
+    /// The same for predictions of at most `records` records at a time; `None` for few filters, whose weights are nothing
+    /// beside the image.
+    pub(crate) fn prepared(&self, records: usize) -> Option<Prepared> {
         match &self.kernel {
             Kernel::Planar(_) => None,
             Kernel::Whole(whole) => {
-                Some(Prepared::new(self.conv, self.shape.clone(), whole.choice, whole.bounds))
+                let choice = whole.choice.for_few(&self.conv.size(), records);
+                Some(Prepared::new(self.conv, self.shape.clone(), choice, whole.bounds))
             }
         }
     }

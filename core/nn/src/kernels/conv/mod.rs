@@ -143,6 +143,12 @@ impl Choice {
     /// Until somebody says otherwise.
     pub const STANDARD: Choice = Choice { winograd: true, bf16: false };
 
+    /// The same for a forward pass over at most `records` images that is planned once and whose weights are packed once.
+    #[must_use]
+    pub fn for_few(self, size: &ConvSize, records: usize) -> Choice {
+        Choice { winograd: self.winograd && winograd::pays_for(size, records), ..self }
+    }
+
     /// Whether operands are rounded to bf16.
     fn bf16(self, size: &ConvSize) -> bool {
         self.bf16 && size.group_inputs().min(size.group_outputs()) >= FEW_CHANNELS

@@ -21,6 +21,8 @@ const RESIDENT_STEPS: usize = 192;
 const FEW_WEIGHTS: usize = 64 << 10;
 /// Pixels of a task are a multiple of this many, some rows of the highest tile, and not fewer.
 const PIXELS: usize = 56;
+/// Tasks of a thread that share the work evenly.
+const TASKS_A_THREAD: usize = 4;
 /// Tasks that are enough for the threads of a worker to share the work evenly.
 const ENOUGH_TASKS: usize = 32;
 
@@ -93,9 +95,15 @@ impl Pointwise {
     }
 
     /// Pixels and panels of a task.
-    fn partition(&self, records: usize) -> [usize; 2] {
+    fn partition(&self, records: usize, threads: usize) -> [usize; 2] {
         let pixels = self.pixels(records);
         let round = |pixels: usize| (pixels / PIXELS * PIXELS).max(PIXELS);
+        if pixels * self.inputs < self.group_packed() {
+            // The weights are what has to come from far: every panel is read once, or as seldom as threads allow.
+            let panels = self.groups * self.outputs.div_ceil(PANEL);
+            let parts = (TASKS_A_THREAD * threads).div_ceil(panels);
+            return [pixels.div_ceil(parts).max(1).next_multiple_of(PIXELS), 1];
+        }
         let mut a_task = round(READ / self.inputs.max(self.outputs)).min(pixels.max(1));
         let mut panels = self.outputs.div_ceil(PANEL);
         let all = panels;
@@ -119,25 +127,20 @@ impl Pointwise {
     }
 
     pub(super) fn scratch(&self, records: usize, threads: usize) -> usize {
-        threads * self.thread_scratch(records)
+        threads * self.thread_scratch(records, threads)
     }
 
-    fn thread_scratch(&self, records: usize) -> usize {
-        (self.partition(records)[0] * self.inputs).next_multiple_of(LANES)
-    }
-
-    /// Parts of the pixels.
-    fn parts(&self, records: usize) -> usize {
-        self.pixels(records).div_ceil(self.partition(records)[0])
+    fn thread_scratch(&self, records: usize, threads: usize) -> usize {
+        (self.partition(records, threads)[0] * self.inputs).next_multiple_of(LANES)
     }
 
     /// As [`super::correlation::Correlation::run`].
     pub(super) fn run(&self, team: &mut Team, isa: Isa, job: &Job<'_>, scratch: &mut [f32]) {
-        let (pixels, [a_task, panels]) = (self.pixels(job.records), self.partition(job.records));
-        let one = self.thread_scratch(job.records);
+        let (pixels, [a_task, panels]) = (self.pixels(job.records), self.partition(job.records, team.threads()));
+        let one = self.thread_scratch(job.records, team.threads());
         let scratch = Target::new(&mut scratch[..one * team.threads()]);
         let panel_tasks = self.outputs.div_ceil(PANEL).div_ceil(panels);
-        team.tasks(self.parts(job.records) * self.groups * panel_tasks, &|index, thread| {
+        team.tasks(pixels.div_ceil(a_task) * self.groups * panel_tasks, &|index, thread| {
             let (panel, rest) = (index % panel_tasks, index / panel_tasks);
             let (group, part) = (rest % self.groups, rest / self.groups);
             let task = Task {

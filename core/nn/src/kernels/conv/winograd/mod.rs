@@ -65,6 +65,16 @@ pub(super) fn pays(size: &ConvSize) -> bool {
     filled && size.input[2] >= LANES && size.output[2] >= LANES
 }
 
+/// Fewest tiles of a batch for which weights are worth being read: they are four times as many as those of the filters,
+/// and then come from memory, not from a cache.
+const LEAST_TILES: usize = 20;
+
+/// Whether there are tiles enough in `records` images.
+pub(super) fn pays_for(size: &ConvSize, records: usize) -> bool {
+    let [rows, columns] = tiles_of(size.output);
+    records * rows * columns >= LEAST_TILES
+}
+
 /// Rows and columns of tiles that cover an image.
 fn tiles_of(image: [usize; 3]) -> [usize; 2] {
     [image[0].div_ceil(STEP), image[1].div_ceil(STEP)]
