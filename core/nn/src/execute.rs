@@ -307,7 +307,8 @@ impl<'a> Pass<'a> {
             // SAFETY: other tasks have other records and threads; packing ended in a phase of its own.
             unsafe {
                 let (packed, scratch) = (self.packed(i), self.scratch(thread));
-                self.forward_node(i, records, thread, (packed, scratch), &mut |pass| {
+                let to = self.plan.values[i + 1];
+                self.forward_node((i, to), records, thread, (packed, scratch), &mut |pass| {
                     self.nodes()[i].layer.forward(pass);
                 });
             }
@@ -315,27 +316,34 @@ impl<'a> Pass<'a> {
     }
 
     fn forward_wide(&self, team: &mut Team, node: usize) {
-        let Some(wide) = self.nodes()[node].layer.wide().filter(|_| self.runs(node)) else { return };
-        self.observe(node, Phase::Forward, 0);
+        if self.runs(node) {
+            self.observe(node, Phase::Forward, 0);
+            self.compute_wide(team, node, self.plan.values[node + 1]);
+        }
+    }
+
+    /// Computes the output of a layer that takes all records at once.
+    fn compute_wide(&self, team: &mut Team, node: usize, to: Place) {
+        let Some(wide) = self.nodes()[node].layer.wide() else { return };
         let len = wide.scratch(self.batch.count, team.threads());
         // SAFETY: no task runs; the layer has the memory to itself.
         unsafe {
             let scratch = self.memory.scratch.write(0..len);
             let packed = self.packed(node);
-            self.forward_node(node, &(0..self.batch.count), 0, (packed, scratch), &mut |pass| {
+            self.forward_node((node, to), &(0..self.batch.count), 0, (packed, scratch), &mut |pass| {
                 wide.forward(team, pass);
             });
         }
     }
 
-    /// Collects what a layer's forward needs.
+    /// Collects what a layer's forward needs, with the place of its output.
     ///
     /// # Safety
     /// Nobody else uses the node's output, or what it keeps, for these records (or on this thread) meanwhile, nor
     /// writes its inputs.
     unsafe fn forward_node(
         &self,
-        i: usize,
+        (i, to): (usize, Place),
         records: &Range<usize>,
         thread: usize,
         (packed, scratch): (&'a [f32], &'a mut [f32]),
@@ -356,7 +364,7 @@ impl<'a> Pass<'a> {
                 packed,
                 x: inputs[0],
                 others: &inputs[1..node.inputs.len()],
-                y: self.write(self.plan.lens[i + 1], self.plan.values[i + 1], records, thread),
+                y: self.write(self.plan.lens[i + 1], to, records, thread),
                 saved: self.write(len, self.plan.nodes[i].saved, &saved, thread),
                 scratch,
                 context: self.context(i, records),
@@ -436,6 +444,13 @@ impl<'a> Pass<'a> {
         let i = segment.nodes.start;
         let (node, plan) = (&self.nodes()[i], &self.plan.nodes[i]);
         let Some(wide) = node.layer.wide().filter(|_| plan.learns) else { return };
+        for before in node.inputs.iter().filter_map(|input| input.checked_sub(1)) {
+            let again = self.plan.nodes[before].again;
+            if again != Place::Nowhere {
+                self.observe(before, Phase::Backward, 0);
+                self.compute_wide(team, before, again);
+            }
+        }
         self.observe(i, Phase::Backward, 0);
         let records = 0..self.batch.count;
         let grads = &mut grads[node.params.clone()];
@@ -483,7 +498,10 @@ impl<'a> Pass<'a> {
             for (k, (input, edge)) in node.inputs.iter().zip(&plan.edges).enumerate() {
                 let reads = if k == 0 { needs.input } else { reads_others };
                 if reads {
-                    inputs[k] = self.value(*input, records, thread);
+                    let again =
+                        input.checked_sub(1).map_or(Place::Nowhere, |node| self.plan.nodes[node].again);
+                    let place = if again == Place::Nowhere { self.plan.values[*input] } else { again };
+                    inputs[k] = self.read(self.plan.lens[*input], place, records, thread);
                 }
                 gradients[k] = match edge {
                     Edge::Nowhere | Edge::Passed => None,
@@ -533,7 +551,16 @@ impl<'a> Pass<'a> {
                 };
                 let accumulate = accumulate || plan.shared_after;
                 let (records, isa) = (records.len(), self.isa);
-                sharded.weights_shard(WeightsShard { shard, shards, records, x, dy, dparams, accumulate, isa });
+                sharded.weights_shard(WeightsShard {
+                    shard,
+                    shards,
+                    records,
+                    x,
+                    dy,
+                    dparams,
+                    accumulate,
+                    isa,
+                });
             });
         }
     }

@@ -34,7 +34,8 @@ pub(crate) fn prepare(graph: &Graph, records: usize) -> Graph {
         let x = node.inputs[0];
         let Some(before) = x.checked_sub(1).filter(|_| graph.only_reader(x) == Some(i)) else { continue };
         let conv = &graph.nodes[before];
-        let plain = known::<Conv2d>(conv).filter(|conv| !conv.needs().output).and_then(|conv| conv.prepared(records));
+        let plain =
+            known::<Conv2d>(conv).filter(|conv| !conv.needs().output).and_then(|conv| conv.prepared(records));
         // Together they have one range of parameters.
         let Some(prepared) = plain.filter(|_| conv.params.end == node.params.start) else { continue };
         // It runs where the norm stood, once what is added is there.

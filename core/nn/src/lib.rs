@@ -75,10 +75,3 @@ pub use shape::{Image, Layout, MAX_RECORD_ELEMENTS, Shape};
 pub use sparse_rows::{Addend, SparseRows};
 pub use team::Team;
 pub use workspace::{TrainingPass, Workspace};
-/// tmp
-pub fn tmp_multiply(isa: Isa, m: usize, n: usize, k: usize, a: &[f32], ta: Option<usize>, b: &[f32], tb: Option<usize>, c: &mut [f32], acc: bool) {
-    use kernels::gemm::Matrix;
-    let a = match ta { Some(stride) => Matrix::strided(a, k, m, stride).transposed(), None => Matrix::new(a, m, k) };
-    let b = match tb { Some(stride) => Matrix::strided(b, n, k, stride).transposed(), None => Matrix::new(b, k, n) };
-    kernels::gemm::multiply(isa, a, b, c, n, acc);
-}

@@ -245,7 +245,8 @@ impl SingleLayer {
             let [first, second] = sharded.shard_ranges(shard, shards);
             let (mut a, mut b) = (vec![f32::NAN; first.len()], vec![f32::NAN; second.len()]);
             let dparams = [&mut a[..], &mut b[..]];
-            let pass = WeightsShard { shard, shards, records, x, dy, dparams, accumulate: false, isa: self.isa };
+            let pass =
+                WeightsShard { shard, shards, records, x, dy, dparams, accumulate: false, isa: self.isa };
             sharded.weights_shard(pass);
             pieces[first].copy_from_slice(&a);
             pieces[second].copy_from_slice(&b);

@@ -6,8 +6,8 @@
 use super::dims::rows;
 
 use super::linear_whole::WHOLE_WEIGHTS;
-use crate::kernels::elementwise::{add_row, sum_rows};
 use crate::kernels::Isa;
+use crate::kernels::elementwise::{add_row, sum_rows};
 use crate::kernels::gemm::{Matrix, Prepacked, multiply};
 use crate::layer::{
     Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard, Wide,

@@ -1,5 +1,5 @@
 //! Linear layers whose weights are far larger than a cache, over all records at once: every thread reads its own part
-//! of the weights, once. The parts are of a fixed size, and a number has the same bits as in `linear`.
+//! of the weights, once. The parts are of a fixed size, so that bits do not depend on the threads.
 
 use super::linear::Linear;
 use crate::arena::Shared;
@@ -142,10 +142,12 @@ mod tests {
             scale: 1.0,
         };
         let (params, x) = (&params[..], &x[..]);
+        let mut packed = vec![f32::NAN; Layer::packed(linear, true)];
+        linear.pack(context.isa, params, &mut packed);
         let forward = Forward {
             records,
             params,
-            packed: &[],
+            packed: &packed,
             x,
             others: &[],
             y: &mut y,
@@ -161,7 +163,7 @@ mod tests {
         let backward = Backward {
             records,
             params,
-            packed: &[],
+            packed: &packed,
             x,
             others: &[],
             y: &[],
@@ -187,8 +189,11 @@ mod tests {
         for (records, rows, inputs, outputs) in [(1, 1, 3, 700), (5, 2, 600, 17), (3, 1, 300, 520)] {
             let output = Shape::new(&[rows, outputs]).unwrap();
             let linear = Linear { rows, inputs, outputs, bias: true, output };
-            let expected = run(&linear, records, None);
-            for threads in [1, 2, 3] {
+            let (expected, blocks) = (run(&linear, records, Some(1)), run(&linear, records, None));
+            for (own, block) in expected.iter().flatten().zip(blocks.iter().flatten()) {
+                assert!((own - block).abs() <= 1e-4 * (1.0 + block.abs()), "{own}, block by block {block}");
+            }
+            for threads in [2, 3] {
                 let got = run(&linear, records, Some(threads));
                 for (got, expected) in got.iter().zip(&expected) {
                     let bits = |numbers: &[f32]| numbers.iter().map(|v| v.to_bits()).collect::<Vec<_>>();

@@ -14,6 +14,9 @@
 //! A value that several layers read gets its gradient from all of them: in the order of backward, the first
 //! writes it, the others add to it.
 //!
+//! What backward reads again is kept, except for large outputs that are computed faster than memory gives them back
+//! (`placing::RECOMPUTED_FLOPS`): those are computed again.
+//!
 //! Numbers that only one task needs lie in that thread's block memory, the others in the whole memory, which
 //! holds all records.
 
@@ -121,6 +124,9 @@ pub(crate) struct NodePlan {
     pub(crate) packed: Range<usize>,
     /// Where lies what forward keeps for backward.
     pub(crate) saved: Place,
+    /// Where its output lies when backward reads it, unless that is where forward wrote it: it is then computed again,
+    /// before the layer that reads it goes backward.
+    pub(crate) again: Place,
 }
 
 /// What passes are for.
@@ -300,6 +306,7 @@ fn plan_nodes(graph: &Graph, purpose: Purpose) -> (Vec<NodePlan>, usize) {
             slot: 0,
             packed: start..packed,
             saved: Place::Nowhere,
+            again: Place::Nowhere,
         });
     }
     share(nodes, &mut plans);

@@ -12,7 +12,13 @@ enum Thing {
     /// The gradient of an input on its way to be added: node, input.
     Sum(usize, usize),
     Saved(usize),
+    /// A value that is computed again for backward.
+    Again(usize),
 }
+
+/// An output larger than the input, whose layer makes so few floating-point operations a number, is not kept for backward:
+/// with some 150 GFLOP/s a core, they take as long as memory takes to give four bytes back.
+const RECOMPUTED_FLOPS: u64 = 160;
 
 /// The moments of a pass.
 ///
@@ -99,6 +105,24 @@ impl<'a> Placing<'a> {
             && (!self.is_output(value) || own == self.times.turn)
     }
 
+    /// The layer that has a value computed again before it goes backward, where that is worth it: a layer that takes all
+    /// records at once, as the one that computes it does, and the only one that reads it.
+    fn recomputing(&self, value: usize) -> Option<usize> {
+        let (node, plan) = (&self.graph.nodes[value - 1], &self.plan.nodes[value - 1]);
+        let reader = self.graph.only_reader(value).filter(|reader| self.plan.nodes[*reader].learns)?;
+        let takes_all = |node: usize| self.plan.segments[self.segment[node]].wide;
+        // What it is computed from is kept for its own backward, which comes later.
+        let [input] = node.inputs[..] else { return None };
+        let kept = input == 0 || self.plan.nodes[input - 1].again == Place::Nowhere;
+        let needs = node.layer.needs();
+        let cheap = node.layer.flops() <= RECOMPUTED_FLOPS * self.plan.lens[value] as u64
+            && self.plan.lens[input] < self.plan.lens[value];
+        let read =
+            self.graph.nodes[reader].inputs[0] == value && self.graph.nodes[reader].layer.needs().input;
+        let fits = plan.learns && kept && needs.input && !needs.output && !self.is_output(value);
+        (cheap && read && fits && takes_all(value - 1) && takes_all(reader)).then_some(reader)
+    }
+
     fn value(&mut self, value: usize) {
         let (producer, times) = (value - 1, self.times);
         let own = self.segment[producer];
@@ -115,6 +139,17 @@ impl<'a> Placing<'a> {
         let sharded = readers.iter().any(|reader| learns(*reader) && self.plan.nodes[*reader].sharded);
         let kept = own_again || !read_again.is_empty();
         let len = self.plan.lens[value];
+        if let Some(reader) = self.recomputing(value) {
+            // Any place, so that what is computed from it, in turn, is kept.
+            self.plan.nodes[producer].again = Place::Whole(0);
+            let len = len * self.plan.records;
+            let at = times.backward_of(self.segment[reader]);
+            let forward = Lifetime { len, from: own, to: self.segment[reader] };
+            self.whole.push(Life { thing: Thing::Value(value), life: forward });
+            let backward = Lifetime { len, from: at, to: at };
+            self.whole.push(Life { thing: Thing::Again(value), life: backward });
+            return;
+        }
         if self.stays_in_block(value) && !sharded && (own == times.turn || !kept) {
             let mut to = readers.iter().copied().max().unwrap_or(producer);
             if self.is_output(value) {
@@ -278,6 +313,74 @@ impl<'a> Placing<'a> {
             Thing::Gradient(value) => self.plan.gradients[value] = place,
             Thing::Sum(node, k) => self.plan.nodes[node].edges[k] = Edge::Sum(place),
             Thing::Saved(node) => self.plan.nodes[node].saved = place,
+            Thing::Again(value) => self.plan.nodes[value - 1].again = place,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuse::norms_in_convolutions;
+    use crate::golden::noise;
+    use crate::plan::Purpose;
+    use crate::{
+        BatchView, Gradients, Model, RandomKey, Registry, Shape, Targets, Team, TrainingPass, Workspace,
+    };
+    use ringspin_job::{Component, ModelSpec, Value};
+    use std::sync::Arc;
+
+    const RECORDS: usize = 3;
+
+    /// A network of three cheap convolutions with norms behind them, and what stands between each and its norm.
+    fn model(between: Option<&Component>) -> Arc<Model> {
+        let conv = |channels: i64, size: i64| {
+            let params = [("out_channels", channels), ("kernel_size", size), ("padding", size / 2)];
+            params
+                .into_iter()
+                .fold(Component::new("", "conv2d"), |conv, (key, value)| conv.with(key, Value::Int(value)))
+        };
+        let layer = |name: &str| Component::new("", name);
+        let mut layers = Vec::new();
+        for (channels, size) in [(20, 3), (40, 1), (60, 1)] {
+            layers.push(conv(channels, size));
+            layers.extend(between.cloned());
+            layers.extend([layer("batch_norm2d"), layer("relu")]);
+        }
+        layers.extend([layer("flatten"), layer("linear").with("out_features", Value::Int(10))]);
+        let spec = ModelSpec { model: Component::new("model", "custom"), layers };
+        let (shape, loss) = (Shape::image(9, 7, 5).unwrap(), Component::new("loss", "cross_entropy"));
+        Arc::new(Model::build(&Registry::standard(), &spec, &shape, &loss).unwrap())
+    }
+
+    fn computed_again(model: &Model) -> usize {
+        let graph = norms_in_convolutions(model.graph());
+        let plan = Plan::new(&graph, model.input(), RECORDS, 1, Purpose::Training);
+        plan.nodes.iter().filter(|node| node.again != Place::Nowhere).count()
+    }
+
+    fn gradients(model: &Arc<Model>, threads: usize) -> Vec<f32> {
+        let inputs = noise(1, RECORDS * model.input().elements());
+        let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&[1, 9, 4]), count: RECORDS };
+        let params = model.initialize(2);
+        let mut workspace = Workspace::new(Arc::clone(model), Team::new(threads).unwrap(), RECORDS);
+        let mut grads = Gradients::new(model, RECORDS);
+        let pass = TrainingPass { params: &params, scale: 0.5, key: RandomKey::default(), accumulate: false };
+        workspace.forward_backward(&batch, &pass, &mut grads, &mut |_, _| ());
+        grads.dense
+    }
+
+    #[test]
+    fn what_is_computed_again_changes_no_bit() {
+        // Drops nothing and changes no number, but does not take all records at once.
+        let nothing = Component::new("", "dropout").with("p", Value::Float(0.0));
+        let (own, kept) = (model(None), model(Some(&nothing)));
+        // The first and the last of the three: not what again is computed from.
+        assert_eq!([computed_again(&own), computed_again(&kept)], [2, 0]);
+        let expected = gradients(&kept, 1);
+        for threads in [1, 2] {
+            let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&gradients(&own, threads)), bits(&expected));
         }
     }
 }

@@ -136,7 +136,8 @@ impl Pointwise {
 
     /// As [`super::correlation::Correlation::run`].
     pub(super) fn run(&self, team: &mut Team, isa: Isa, job: &Job<'_>, scratch: &mut [f32]) {
-        let (pixels, [a_task, panels]) = (self.pixels(job.records), self.partition(job.records, team.threads()));
+        let (pixels, [a_task, panels]) =
+            (self.pixels(job.records), self.partition(job.records, team.threads()));
         let one = self.thread_scratch(job.records, team.threads());
         let scratch = Target::new(&mut scratch[..one * team.threads()]);
         let panel_tasks = self.outputs.div_ceil(PANEL).div_ceil(panels);

@@ -3,7 +3,6 @@
 
 use super::super::lanes::{LANES, Lanes};
 
-
 /// Where a matrix lies: the number at (i, l) is `start + i · across + l · along`. `along` counts the inner
 /// dimension; one of the two distances is 1.
 #[derive(Clone, Copy)]
@@ -46,7 +45,7 @@ pub(super) unsafe fn pack<V: Lanes>(
 ) {
     let Source { start, across, along } = from;
     // SAFETY: rows, columns and steps are those of the source. A store of a whole vector stands over the end of a step
-    // by less than LANES numbers: over the next step, which is written later.
+    // where more steps of the strip follow, which are written later.
     unsafe {
         if across == 1 {
             // Step after step, as memory has them.
@@ -56,7 +55,7 @@ pub(super) unsafe fn pack<V: Lanes>(
                     let mut i = 0;
                     while i < width {
                         let numbers = V::load_first(from.wrapping_add(i), size.saturating_sub(i));
-                        if l + 1 < length || i + LANES <= width {
+                        if l * width + i + LANES <= length * width {
                             numbers.store(to.add(i));
                         } else {
                             numbers.store_first(to.add(i), width - i);
