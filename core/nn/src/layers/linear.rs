@@ -35,6 +35,8 @@ const PACKED_WEIGHTS: usize = 32 * 1024;
 const PACKED_ROWS: usize = 64;
 /// Most outputs of a shard, where there are shards for all threads: each packs the whole input.
 const SHARD_ROWS: usize = 256;
+/// Shards that are aimed at where a BLAS computes products.
+const BLAS_SHARDS: usize = 8;
 /// Fewest outputs of a shard.
 const LEAST_SHARD_ROWS: usize = 32;
 
@@ -118,6 +120,9 @@ impl Layer for Linear {
     }
 
     fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {
+        if !self.packs() {
+            return;
+        }
         let [forward, backward] = self.products();
         let (first, second) = packed.split_at_mut(forward.packed());
         forward.pack(isa, &params[..self.weights()], true, first);
@@ -176,6 +181,8 @@ impl Layer for Linear {
 
 impl Sharded for Linear {
     fn shards(&self, threads: usize) -> usize {
+        // The bits of a BLAS depend on how its work is cut, and may not depend on threads.
+        let threads = if cfg!(feature = "blas") { BLAS_SHARDS } else { threads };
         let rows = self.outputs.div_ceil(threads).clamp(LEAST_SHARD_ROWS, SHARD_ROWS);
         self.outputs.div_ceil(rows)
     }
