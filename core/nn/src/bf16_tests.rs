@@ -79,6 +79,8 @@ fn neither_threads_nor_instructions_change_a_bit() {
     let models = [
         (Component::new("model", "lenet5"), vec![28, 28, 1]),
         (small("lstm_text", &[("width", 24), ("hidden", 40)]), vec![10]),
+        // Weights whose gradients are cut by outputs, as threads have it.
+        (Component::new("model", "mlp").with("hidden", Value::List(vec![Value::Int(150)])), vec![90]),
     ];
     for (component, input) in models {
         let model = model(&component, &input, true);

@@ -242,6 +242,12 @@ impl Plan {
         self.whole + self.slots + self.packed + threads * self.block + scratch
     }
 
+    /// Where backward finds a value.
+    pub(crate) fn kept(&self, value: usize) -> Place {
+        let again = value.checked_sub(1).map_or(Place::Nowhere, |node| self.nodes[node].again);
+        if again == Place::Nowhere { self.values[value] } else { again }
+    }
+
     /// Where the records `records` of a value or gradient with this place lie, for records counted within the
     /// micro-batch and the first record of the block.
     pub(crate) fn range(
