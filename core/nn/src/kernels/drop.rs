@@ -17,7 +17,7 @@ pub(crate) struct Share {
 }
 
 /// `to = from`, but 0 where a number is dropped and `factor` times as much elsewhere; the words of a record begin with
-/// the quad `first`.
+/// the quad `first`. The same numbers of `also` are dropped, where they lie.
 ///
 /// # Panics
 /// When the slices differ in length.
@@ -25,12 +25,13 @@ pub(crate) fn drop(
     isa: Isa,
     (random, first): (&RecordRandom, usize),
     share: Share,
-    from: &[f32],
-    to: &mut [f32],
+    (from, to): (&[f32], &mut [f32]),
+    also: Option<&mut [f32]>,
 ) {
     assert_eq!(from.len(), to.len(), "dropout writes as many numbers as it reads");
-    let (from, len) = (from.as_ptr(), from.len());
-    isa.run(Drop { random, first, share, from, to: to.as_mut_ptr(), len });
+    assert!(also.as_ref().is_none_or(|also| also.len() == from.len()), "the same of other numbers");
+    let (from, len, also) = (from.as_ptr(), from.len(), also.map(<[f32]>::as_mut_ptr));
+    isa.run(Drop { random, first, share, from, to: to.as_mut_ptr(), also, len });
 }
 
 /// `numbers` as [`drop`] would write them.
@@ -41,16 +42,17 @@ pub(crate) fn drop_in_place(
     numbers: &mut [f32],
 ) {
     let (to, len) = (numbers.as_mut_ptr(), numbers.len());
-    isa.run(Drop { random, first, share, from: to, to, len });
+    isa.run(Drop { random, first, share, from: to, to, also: None, len });
 }
 
-/// `from` and `to` point at `len` numbers each; they may be the same.
+/// `from`, `to` and `also` point at `len` numbers each; the first two may be the same.
 struct Drop<'a> {
     random: &'a RecordRandom,
     first: usize,
     share: Share,
     from: *const f32,
     to: *mut f32,
+    also: Option<*mut f32>,
     len: usize,
 }
 
@@ -74,8 +76,12 @@ impl Kernel for Drop<'_> {
             // SAFETY: both arrays hold a whole vector; what is read and written lies below `len`.
             unsafe {
                 let (first, second) = V::load(even.as_ptr().cast()).interleave(V::load(odd.as_ptr().cast()));
-                self.apply(first, at);
-                self.apply(second, at + LANES);
+                self.apply(first, (self.from, self.to), at);
+                self.apply(second, (self.from, self.to), at + LANES);
+                if let Some(also) = self.also {
+                    self.apply(first, (also, also), at);
+                    self.apply(second, (also, also), at + LANES);
+                }
             }
             at += 4 * QUADS;
         }
@@ -94,14 +100,14 @@ impl Drop<'_> {
     /// # Safety
     /// As of the struct.
     #[inline(always)]
-    unsafe fn apply<V: Lanes>(&self, factors: V, at: usize) {
+    unsafe fn apply<V: Lanes>(&self, factors: V, (from, to): (*const f32, *mut f32), at: usize) {
         let left = self.len.saturating_sub(at);
         // SAFETY: the struct's pointers stand for `len` numbers.
         unsafe {
-            let numbers = V::load_first(self.from.wrapping_add(at), left);
+            let numbers = V::load_first(from.wrapping_add(at), left);
             // What is dropped is 0, also where it was no number.
             let zero = V::splat(0.0);
-            factors.if_equal(zero, zero, numbers.mul(factors)).store_first(self.to.wrapping_add(at), left);
+            factors.if_equal(zero, zero, numbers.mul(factors)).store_first(to.wrapping_add(at), left);
         }
     }
 }
@@ -126,8 +132,9 @@ mod tests {
                 let (mut own, mut other) = (numbers.clone(), vec![f32::NAN; len]);
                 drop_in_place(isa, (&random, first), share, &mut own);
                 assert_eq!(own, expected, "{isa}");
-                drop(isa, (&random, first), share, &numbers, &mut other);
-                assert_eq!(other, expected, "{isa}");
+                own.clone_from(&numbers);
+                drop(isa, (&random, first), share, (&numbers, &mut other), Some(&mut own));
+                assert_eq!([other, own], [expected.clone(), expected.clone()], "{isa}");
             }
         }
     }

@@ -68,9 +68,9 @@ pub(crate) struct Before<'a> {
 pub(crate) struct Step<'a> {
     pub(crate) hidden: usize,
     pub(crate) active: Active<'a>,
-    /// `[gates · hidden]`: sums over the input.
+    /// `[gates · hidden]`: sums over the input, and over the state unless the cell [`Cell::splits`] them.
     pub(crate) input: &'a [f32],
-    /// `[gates · hidden]`: sums over the state.
+    /// `[gates · hidden]`: sums over the state of a cell that splits them, else empty.
     pub(crate) state: &'a [f32],
     /// Added to both, or empty.
     pub(crate) bias: [&'a [f32]; 2],
@@ -107,7 +107,8 @@ pub(crate) struct StepGradient<'a> {
 pub(crate) fn step(isa: Isa, cell: Cell, step: Step<'_>) {
     let (hidden, gates) = (step.hidden, cell.gates() * step.hidden);
     let rows = step.input.len() / gates;
-    assert!(step.input.len() == rows * gates && step.state.len() == rows * gates, "gates of every row");
+    let states = if cell.splits() { rows * gates } else { 0 };
+    assert!(step.input.len() == rows * gates && step.state.len() == states, "gates of every row");
     assert!(step.bias.iter().all(|bias| bias.is_empty() || bias.len() == gates), "a bias a gate");
     step.before.check(rows, hidden, cell, step.stride);
     assert_eq!(step.kept.len(), rows * cell.kept() * hidden, "room for what is kept");

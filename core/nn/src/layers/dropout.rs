@@ -42,6 +42,17 @@ impl Mask {
     pub(super) fn apply(self, isa: Isa, random: &RecordRandom, first: usize, numbers: &mut [f32]) {
         drop_in_place(isa, (random, first), self.0, numbers);
     }
+
+    /// `to` gets what it would make of `from`; it is applied to `also` too.
+    pub(super) fn copy(
+        self,
+        isa: Isa,
+        words: (&RecordRandom, usize),
+        from_to: (&[f32], &mut [f32]),
+        also: Option<&mut [f32]>,
+    ) {
+        drop(isa, words, self.0, from_to, also);
+    }
 }
 
 struct Dropout {
@@ -55,7 +66,7 @@ impl Dropout {
         let len = self.shape.elements();
         for (i, (from, to)) in from.chunks_exact(len).zip(to.chunks_exact_mut(len)).enumerate() {
             let random = context.key.record(context.layer, context.first_record + i);
-            drop(context.isa, (&random, 0), self.mask.0, from, to);
+            self.mask.copy(context.isa, (&random, 0), (from, to), None);
         }
     }
 }

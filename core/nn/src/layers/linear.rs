@@ -4,11 +4,11 @@
 //! row of its own, with the same weights. `dx = dy W`, `dW = dyᵀ x`, `db = Σ dy` over the records and time steps.
 
 use super::dims::rows;
-
 use super::linear_whole::WHOLE_WEIGHTS;
+use super::projection::Projection;
 use crate::kernels::Isa;
 use crate::kernels::elementwise::{add_row, sum_rows};
-use crate::kernels::gemm::{Matrix, Prepacked, multiply};
+use crate::kernels::gemm::{Matrix, multiply};
 use crate::layer::{
     Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard, Wide,
 };
@@ -73,15 +73,8 @@ impl Linear {
         shard * self.outputs / shards..(shard + 1) * self.outputs / shards
     }
 
-    /// Whether weights are packed once a pass; otherwise every product does it, or a BLAS.
-    fn packs(&self) -> bool {
-        cfg!(not(feature = "blas")) && self.weights() < WHOLE_WEIGHTS
-    }
-
-    /// The products with weights: of x, and of dy.
-    fn products(&self) -> [Prepacked; 2] {
-        let (inner, columns) = (self.inputs, self.outputs);
-        [Prepacked { inner, columns }, Prepacked { inner: columns, columns: inner }]
+    fn projection(&self) -> Projection {
+        Projection { inputs: self.inputs, outputs: self.outputs }
     }
 }
 
@@ -115,55 +108,33 @@ impl Layer for Linear {
     }
 
     fn packed(&self, learns: bool) -> usize {
-        let [forward, backward] = self.products().map(|product| product.packed());
-        if self.packs() { forward + if learns { backward } else { 0 } } else { 0 }
+        if self.weights() < WHOLE_WEIGHTS { self.projection().packed(learns) } else { 0 }
     }
 
     fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {
-        if !self.packs() {
-            return;
-        }
-        let [forward, backward] = self.products();
-        let (first, second) = packed.split_at_mut(forward.packed());
-        forward.pack(isa, &params[..self.weights()], true, first);
-        if !second.is_empty() {
-            backward.pack(isa, &params[..self.weights()], false, second);
-        }
+        self.projection().pack(isa, &params[..self.weights()], packed);
     }
 
     fn forward(&self, pass: Forward<'_>) {
         let (isa, (weight, bias)) = (pass.context.isa, pass.params.split_at(self.weights()));
-        let [product, _] = self.products();
-        if self.packs() {
-            product.multiply(isa, (pass.x, self.inputs), pass.packed, (pass.y, self.outputs), false);
-        } else {
-            let x = Matrix::new(pass.x, pass.records * self.rows, self.inputs);
-            let weight = Matrix::new(weight, self.outputs, self.inputs);
-            multiply(isa, x, weight.transposed(), pass.y, self.outputs, false);
-        }
+        let (x, y) = ((pass.x, self.inputs), (&mut *pass.y, self.outputs));
+        self.projection().forward(isa, x, (weight, pass.packed), y);
         if self.bias {
             add_row(pass.y, bias);
         }
     }
 
     fn backward(&self, pass: Backward<'_>) {
-        let (isa, dy) = (pass.context.isa, Matrix::new(pass.dy, pass.records * self.rows, self.outputs));
-        let [forward, product] = self.products();
-        match pass.dx {
-            Some(dx) if self.packs() => {
-                let packed = &pass.packed[forward.packed()..];
-                product.multiply(isa, (pass.dy, self.outputs), packed, (dx, self.inputs), false);
-            }
-            Some(dx) => {
-                let weight = Matrix::new(&pass.params[..self.weights()], self.outputs, self.inputs);
-                multiply(isa, dy, weight, dx, self.inputs, false);
-            }
-            None => {}
+        let isa = pass.context.isa;
+        if let Some(dx) = pass.dx {
+            let weights = (&pass.params[..self.weights()], pass.packed);
+            self.projection().backward(isa, (pass.dy, self.outputs), weights, (dx, self.inputs), false);
         }
         if let Some(dparams) = pass.dparams {
             let (dweight, dbias) = dparams.split_at_mut(self.weights());
-            let x = Matrix::new(pass.x, pass.records * self.rows, self.inputs);
-            multiply(isa, dy.transposed(), x, dweight, self.inputs, true);
+            let (rows, x) = (pass.records * self.rows, pass.x);
+            let dy = Matrix::new(pass.dy, rows, self.outputs).transposed();
+            multiply(isa, dy, Matrix::new(x, rows, self.inputs), dweight, self.inputs, true);
             if self.bias {
                 sum_rows(pass.dy, self.outputs, dbias);
             }

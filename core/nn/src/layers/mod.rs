@@ -53,6 +53,7 @@ pub(crate) mod pad;
 pub(crate) mod pool_sequence;
 pub(crate) mod positional_encoding;
 pub(crate) mod prelu;
+mod projection;
 mod recurrent;
 pub(crate) mod reduce;
 mod regions;

@@ -8,53 +8,44 @@ use crate::layer::Forward;
 
 impl Attention {
     pub(super) fn run_forward(&self, pass: Forward<'_>) {
-        let (isa, e, records) = (pass.context.isa, self.features, pass.records);
+        let (isa, e, records, context) = (pass.context.isa, self.features, pass.records, pass.context);
         let params = self.params(pass.params);
-        let (kept, p) = self.kept_mut(records, pass.saved);
-        let inputs = self.inputs(pass.x, pass.others);
-        for (part, (input, to)) in
-            inputs.into_iter().zip([&mut *kept.q, &mut *kept.k, &mut *kept.v]).enumerate()
-        {
-            let weight = Matrix::new(&params.in_weight[part * e * e..], e, e);
-            multiply(isa, Matrix::new(input, input.len() / e, e), weight.transposed(), to, e, false);
+        let kept = self.kept_mut(records, pass.saved);
+        let mut projected = &mut *kept.projected;
+        for (group, input) in self.inputs(pass.x, pass.others).into_iter().enumerate().take(self.groups()) {
+            let (to, rest) = projected.split_at_mut(self.projected(input));
+            projected = rest;
+            let (weights, bias) = self.in_weights(&params, pass.packed, group);
+            let width = self.in_projection().outputs;
+            self.in_projection().forward(isa, (input, e), weights, (to, width));
             if self.bias {
-                add_row(to, &params.in_bias[part * e..][..e]);
+                add_row(to, bias);
             }
         }
-        let scale = self.scale();
-        kept.q.iter_mut().for_each(|q| *q *= scale);
+        let [q, k, v] = self.parts(records);
         let mask = pass.others.last().copied().filter(|_| self.masked).unwrap_or_default();
         let dropped = &mut pass.scratch[..self.head_shares()];
-        for (i, p) in p.chunks_exact_mut(self.head_shares()).enumerate() {
+        for (i, p) in kept.rest.chunks_exact_mut(self.head_shares()).enumerate() {
             let (record, head) = (i / self.heads, i % self.heads);
-            let q = self.head(kept.q, record, head, self.queries);
-            let k = self.head(kept.k, record, head, self.keys);
-            let v = self.head(kept.v, record, head, self.keys);
-            multiply(isa, q, k.transposed(), p, self.keys, false);
+            let of = |part| self.head(kept.projected, part, record, head);
+            multiply(isa, of(q), of(k).transposed(), p, self.keys, false);
             self.mask(p, mask.get(record * self.keys..).unwrap_or_default());
-            shares(isa, p, self.keys);
-            let p = if self.dropout.is_some() && pass.context.training {
-                dropped.copy_from_slice(p);
-                self.drop(record, head, pass.context, dropped);
-                &*dropped
-            } else {
-                p
+            shares(isa, self.scale(), p, self.keys);
+            let p = match self.drops(context) {
+                Some(mask) => {
+                    self.drop((mask, context), [record, head], (p, dropped), None);
+                    &*dropped
+                }
+                None => p,
             };
-            let o = &mut kept.o[record * self.queries * e + self.columns(head).start..];
-            multiply(isa, Matrix::new(p, self.queries, self.keys), v, o, e, false);
+            let o = &mut kept.o[record * self.queries * e + head * self.depth()..];
+            multiply(isa, Matrix::new(p, self.queries, self.keys), of(v), o, e, false);
         }
-        let weight = Matrix::new(params.out_weight, e, e);
-        let o = Matrix::new(kept.o, records * self.queries, e);
-        multiply(isa, o, weight.transposed(), pass.y, e, false);
+        let weights = (params.out_weight, self.out_packed(pass.packed));
+        self.out_projection().forward(isa, (kept.o, e), weights, (pass.y, e));
         if self.bias {
             add_row(pass.y, params.out_bias);
         }
-    }
-
-    /// The columns of a head, for the `rows` rows of a record.
-    pub(super) fn head<'a>(&self, numbers: &'a [f32], record: usize, head: usize, rows: usize) -> Matrix<'a> {
-        let start = record * rows * self.features + self.columns(head).start;
-        Matrix::strided(&numbers[start..], rows, self.depth(), self.features)
     }
 
     /// Sets the scores of keys that are not looked at to -∞; `mask` begins with that of the record, or is empty.

@@ -8,18 +8,21 @@
 //! keys (S), where every number but 0 means that nobody looks at that key. A query all of whose keys are masked gets
 //! o = 0, as PyTorch's scaled_dot_product_attention gives (its other path gives NaN).
 //!
-//! `saved` holds, for a block of records: q / √d, k, v and o, and of each record and head p, before dropout.
+//! `saved` holds, for a block of records: q, k and v, o, and of each record and head p, before dropout. Where a sequence
+//! attends to itself q, k and v are one product, whose rows hold the three side by side.
 
 mod backward;
 mod forward;
 
+use super::projection::{Projection, Weights};
+use crate::kernels::Isa;
+use crate::kernels::gemm::Matrix;
 use crate::layer::{Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec};
 use crate::layers::dims::sequence;
 use crate::layers::dropout::Mask;
 use crate::registry::ParamDoc;
 use crate::shape::Shape;
 use ringspin_job::ParamReader;
-use std::ops::Range;
 
 /// One line for the documentation.
 pub(crate) const DOC: &str = "attention of a sequence to itself, or of queries to keys and values; last, a mask (PyTorch MultiheadAttention)";
@@ -103,13 +106,23 @@ struct Arrays<T> {
 
 /// What lies in `saved`, or the gradients of it, for all records of a block.
 struct Kept<T> {
-    /// `[records, T, E]`, times 1 / √d.
-    q: T,
-    /// `[records, S, E]`
-    k: T,
-    v: T,
+    /// q, k and v: `[records, T, 3 E]`, or `[records, T, E]` and twice `[records, S, E]`.
+    projected: T,
     /// `[records, T, E]`
     o: T,
+    /// What lies behind them.
+    rest: T,
+}
+
+/// One of q, k and v.
+#[derive(Clone, Copy)]
+struct Part {
+    /// Where its first row begins in [`Kept::projected`].
+    start: usize,
+    /// Numbers from a row to the next.
+    stride: usize,
+    /// Rows of a record.
+    rows: usize,
 }
 
 impl Attention {
@@ -118,7 +131,7 @@ impl Attention {
         self.features / self.heads
     }
 
-    /// What scores are multiplied by.
+    /// What products of q and k are multiplied by.
     fn scale(&self) -> f32 {
         1.0 / (self.depth() as f32).sqrt()
     }
@@ -126,10 +139,6 @@ impl Attention {
     /// Shares of one head of a record.
     fn head_shares(&self) -> usize {
         self.queries * self.keys
-    }
-
-    fn columns(&self, head: usize) -> Range<usize> {
-        head * self.depth()..(head + 1) * self.depth()
     }
 
     fn array_lens(&self) -> [usize; 4] {
@@ -153,29 +162,19 @@ impl Attention {
         Arrays { in_weight, in_bias, out_weight, out_bias }
     }
 
-    /// Numbers of q, k, v and o of some records.
-    fn kept_lens(&self, records: usize) -> [usize; 4] {
-        let (q, k) = (records * self.queries * self.features, records * self.keys * self.features);
-        [q, k, k, q]
+    /// How many projections there are of inputs: one of all three where keys and values are the queries.
+    fn groups(&self) -> usize {
+        if self.own { 1 } else { 3 }
     }
 
-    /// q, k, v and o, and what lies behind them.
-    fn kept<'a>(&self, records: usize, numbers: &'a [f32]) -> (Kept<&'a [f32]>, &'a [f32]) {
-        let [a, b, c, d] = self.kept_lens(records);
-        let (q, rest) = numbers.split_at(a);
-        let (k, rest) = rest.split_at(b);
-        let (v, rest) = rest.split_at(c);
-        let (o, rest) = rest.split_at(d);
-        (Kept { q, k, v, o }, rest)
+    /// What makes q, k and v, or each of them.
+    fn in_projection(&self) -> Projection {
+        Projection { inputs: self.features, outputs: 3 * self.features / self.groups() }
     }
 
-    fn kept_mut<'a>(&self, records: usize, numbers: &'a mut [f32]) -> (Kept<&'a mut [f32]>, &'a mut [f32]) {
-        let [a, b, c, d] = self.kept_lens(records);
-        let (q, rest) = numbers.split_at_mut(a);
-        let (k, rest) = rest.split_at_mut(b);
-        let (v, rest) = rest.split_at_mut(c);
-        let (o, rest) = rest.split_at_mut(d);
-        (Kept { q, k, v, o }, rest)
+    /// What makes y of o.
+    fn out_projection(&self) -> Projection {
+        Projection { inputs: self.features, outputs: self.features }
     }
 
     /// Queries, keys and values among the inputs.
@@ -183,12 +182,91 @@ impl Attention {
         if self.own { [x; 3] } else { [x, others[0], others[1]] }
     }
 
-    /// Drops shares of a head of a record, or their gradients: `[T][S]`.
-    fn drop(&self, record: usize, head: usize, context: Context, shares: &mut [f32]) {
-        let Some(mask) = self.dropout.filter(|_| context.training) else { return };
+    /// Numbers that the projection makes of an input.
+    fn projected(&self, input: &[f32]) -> usize {
+        input.len() / self.features * self.in_projection().outputs
+    }
+
+    /// The weights of a projection of inputs, and its biases.
+    fn in_weights<'a>(
+        &self,
+        params: &Arrays<&'a [f32]>,
+        packed: &'a [f32],
+        group: usize,
+    ) -> (Weights<'a>, &'a [f32]) {
+        let (projection, packed) = (self.in_projection(), &packed[self.out_projection().packed(true)..]);
+        let (weights, width, each) = (projection.weights(), projection.outputs, packed.len() / self.groups());
+        let bias = if self.bias { &params.in_bias[group * width..][..width] } else { &[] };
+        ((&params.in_weight[group * weights..][..weights], &packed[group * each..][..each]), bias)
+    }
+
+    /// The packed weights of the last projection.
+    fn out_packed<'a>(&self, packed: &'a [f32]) -> &'a [f32] {
+        &packed[..self.out_projection().packed(true)]
+    }
+
+    /// q, k and v of some records.
+    fn parts(&self, records: usize) -> [Part; 3] {
+        let (e, q, k) = (self.features, records * self.queries, records * self.keys);
+        let part = |start, stride, rows| Part { start, stride, rows };
+        if self.own {
+            return [0, e, 2 * e].map(|start| part(start, 3 * e, self.queries));
+        }
+        [part(0, e, self.queries), part(q * e, e, self.keys), part((q + k) * e, e, self.keys)]
+    }
+
+    /// Numbers of q, k and v, and of o.
+    fn kept_lens(&self, records: usize) -> [usize; 2] {
+        let o = records * self.queries * self.features;
+        [o + 2 * records * self.keys * self.features, o]
+    }
+
+    fn kept<'a>(&self, records: usize, numbers: &'a [f32]) -> Kept<&'a [f32]> {
+        let [projected, o] = self.kept_lens(records);
+        let (projected, rest) = numbers.split_at(projected);
+        let (o, rest) = rest.split_at(o);
+        Kept { projected, o, rest }
+    }
+
+    fn kept_mut<'a>(&self, records: usize, numbers: &'a mut [f32]) -> Kept<&'a mut [f32]> {
+        let [projected, o] = self.kept_lens(records);
+        let (projected, rest) = numbers.split_at_mut(projected);
+        let (o, rest) = rest.split_at_mut(o);
+        Kept { projected, o, rest }
+    }
+
+    /// Where the columns of a head of a record begin in q, k or v.
+    fn start(&self, part: Part, record: usize, head: usize) -> usize {
+        part.start + record * part.rows * part.stride + head * self.depth()
+    }
+
+    /// The columns of a head of a record in q, k or v.
+    fn head<'a>(&self, projected: &'a [f32], part: Part, record: usize, head: usize) -> Matrix<'a> {
+        let start = self.start(part, record, head);
+        Matrix::strided(&projected[start..], part.rows, self.depth(), part.stride)
+    }
+
+    /// Whether shares are dropped in a pass.
+    fn drops(&self, context: Context) -> Option<Mask> {
+        self.dropout.filter(|_| context.training)
+    }
+
+    /// Writes the shares of a head of a record, `[T][S]`, as dropout leaves them. `also` gets the same numbers dropped.
+    fn drop(
+        &self,
+        (mask, context): (Mask, Context),
+        [record, head]: [usize; 2],
+        (shares, dropped): (&[f32], &mut [f32]),
+        also: Option<&mut [f32]>,
+    ) {
         let random = context.key.record(context.layer, context.first_record + record);
-        for (t, row) in shares.chunks_exact_mut(self.keys).enumerate() {
-            mask.apply(context.isa, &random, (head * self.queries + t) * self.keys.div_ceil(4), row);
+        let mut also = also.map(|also| also.chunks_exact_mut(self.keys));
+        for (t, (from, to)) in
+            shares.chunks_exact(self.keys).zip(dropped.chunks_exact_mut(self.keys)).enumerate()
+        {
+            let first = (head * self.queries + t) * self.keys.div_ceil(4);
+            let also = also.as_mut().and_then(Iterator::next);
+            mask.copy(context.isa, (&random, first), (from, to), also);
         }
     }
 }
@@ -237,6 +315,26 @@ impl Layer for Attention {
 
     fn scratch(&self, records: usize) -> usize {
         self.kept_lens(records).iter().sum::<usize>() + 2 * self.head_shares()
+    }
+
+    fn packed(&self, learns: bool) -> usize {
+        // The gradient of o is needed in any case.
+        self.groups() * self.in_projection().packed(learns) + self.out_projection().packed(true)
+    }
+
+    fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {
+        let (params, projection) = (self.params(params), self.in_projection());
+        let (last, rest) = packed.split_at_mut(self.out_projection().packed(true));
+        self.out_projection().pack(isa, params.out_weight, last);
+        if rest.is_empty() {
+            return;
+        }
+        let each = rest.len() / self.groups();
+        for (packed, weight) in
+            rest.chunks_exact_mut(each).zip(params.in_weight.chunks_exact(projection.weights()))
+        {
+            projection.pack(isa, weight, packed);
+        }
     }
 
     fn forward(&self, pass: Forward<'_>) {

@@ -182,7 +182,7 @@ impl Recurrent {
         step_gradient(block.context.isa, self.cell, step);
         if before.is_some() {
             let dstates = if self.cell.splits() { &room.dstates[rows] } else { &room.dgates[rows] };
-            let [_, weight_hh] = self.packed_at(given.packed, place);
+            let [_, weight_hh, _] = self.packed_at(given.packed, place);
             let [_, product] = self.state_products();
             let dh = &mut room.dh[..records * hidden];
             product.multiply(block.context.isa, (dstates, gates), weight_hh, (dh, hidden), false);
@@ -205,6 +205,7 @@ impl Recurrent {
         let inputs = self.chunk_input((given.x, given.below), place.layer, steps, block, room.inputs);
         let rows = Matrix::new(dgates, steps.len() * records, gates);
         let dweight = &mut dparams[part.weight_ih.clone()];
+        let inputs = Matrix::new(inputs, steps.len() * records, self.inputs(place.layer));
         multiply(isa, rows.transposed(), inputs, dweight, self.inputs(place.layer), true);
         // Steps that have one before them, and those before.
         let (with, before) = match place.direction {
@@ -242,17 +243,20 @@ impl Recurrent {
         below: &mut Below<'_>,
     ) {
         let (block, gates, inputs) = (given.block, self.gates(), self.inputs(place.layer));
-        let (isa, records) = (block.context.isa, block.records);
-        let rows = Matrix::new(room.dgates, steps.len() * records, gates);
-        let weight = Matrix::new(&given.params[self.part(place).weight_ih], gates, inputs);
+        let (isa, records, projection) =
+            (block.context.isa, block.records, self.input_projection(place.layer));
+        let gradient = (&room.dgates[..steps.len() * records * gates], gates);
+        let [_, _, packed] = self.packed_at(given.packed, place);
+        let weights = (&given.params[self.part(place).weight_ih], packed);
         match below {
             Below::Input(None) => {}
             Below::Layer(next) => {
                 let next = &mut next[steps.start * records * inputs..][..steps.len() * records * inputs];
-                multiply(isa, rows, weight, next, inputs, place.direction > 0);
+                projection.backward(isa, gradient, weights, (next, inputs), place.direction > 0);
             }
             Below::Input(Some(dx)) => {
-                multiply(isa, rows, weight, room.dinputs, inputs, false);
+                let dinputs = &mut room.dinputs[..steps.len() * records * inputs];
+                projection.backward(isa, gradient, weights, (dinputs, inputs), false);
                 let mut gradients = room.dinputs.chunks_exact(inputs);
                 for t in steps.clone() {
                     for (dx, gradient) in dx.chunks_exact_mut(self.steps * inputs).zip(&mut gradients) {

@@ -1,7 +1,6 @@
 //! Through the steps, layer by layer.
 
 use super::{Block, Place, Recurrent, step_and_before};
-use crate::kernels::gemm::{Matrix, multiply};
 use crate::kernels::recurrent::{Active, Before, Step, step};
 use crate::layer::Forward;
 
@@ -35,16 +34,18 @@ impl Recurrent {
         (block, scratch): (Block<'_>, &mut [f32]),
     ) {
         let (isa, records, gates, columns) = (block.context.isa, block.records, self.gates(), self.columns());
-        let (part, [weight_hh, _]) = (self.part(place), self.packed_at(packed, place));
-        let weight_ih = Matrix::new(&params[part.weight_ih], gates, self.inputs(place.layer));
+        let (part, projection) = (self.part(place), self.input_projection(place.layer));
+        let [weight_hh, _, weight_ih] = self.packed_at(packed, place);
+        let weight_ih = (&params[part.weight_ih], weight_ih);
         let bias = [&params[part.bias_ih], &params[part.bias_hh]];
         let (chunk, scratch) = scratch.split_at_mut(self.chunk_inputs(records));
         let (input_sums, state_sums) = scratch.split_at_mut(self.chunk_rows(records) * gates);
-        let state_sums = &mut state_sums[..records * gates];
+        let state_sums = &mut state_sums[..if self.cell.splits() { records * gates } else { 0 }];
         for turns in self.chunks(block) {
             let steps = block.steps(&turns, place.direction);
             let inputs = self.chunk_input((x, below), place.layer, &steps, block, chunk);
-            multiply(isa, inputs, weight_ih.transposed(), input_sums, gates, false);
+            let sums = &mut input_sums[..steps.len() * records * gates];
+            projection.forward(isa, (inputs, projection.inputs), weight_ih, (sums, gates));
             for turn in turns {
                 let now = block.step(turn, place.direction);
                 let before = turn.checked_sub(1).map(|turn| block.step(turn, place.direction));
@@ -52,16 +53,18 @@ impl Recurrent {
                 let (kept, kept_before) = step_and_before(kept, records * self.kept(), now, before);
                 let first = place.direction * self.hidden;
                 let h_before = if before.is_some() { &h_before[first..] } else { &[] };
+                let input = &mut input_sums[(now - steps.start) * records * gates..][..records * gates];
                 if before.is_some() {
-                    let [product, _] = self.state_products();
-                    product.multiply(isa, (h_before, columns), weight_hh, (state_sums, gates), false);
+                    let ([product, _], splits) = (self.state_products(), self.cell.splits());
+                    let sums = if splits { &mut *state_sums } else { &mut *input };
+                    product.multiply(isa, (h_before, columns), weight_hh, (sums, gates), !splits);
                 } else {
                     state_sums.fill(0.0);
                 }
                 let made = Step {
                     hidden: self.hidden,
                     active: Active { step: now as f32, lengths: block.lengths },
-                    input: &input_sums[(now - steps.start) * records * gates..][..records * gates],
+                    input,
                     state: state_sums,
                     bias,
                     before: Before { h: h_before, kept: kept_before },

@@ -7,18 +7,19 @@
 //!
 //! A task takes a block of records through all steps, so that no thread waits for another. Within the block numbers lie
 //! step by step, `[T][records][..]`: the sums over the inputs of [`CHUNK_ROWS`] rows are one matrix product, those over
-//! the states one a step, with weights that were packed before the pass. `saved` holds, for each layer, all states
+//! the states one a step, added to those over the inputs where the cell allows it. `saved` holds, for each layer, all states
 //! `[T][records][D·H]`, and for each of its directions what the cell keeps, `[T][records][..]`.
 
 mod backward;
 mod forward;
 
 use crate::kernels::Isa;
-use crate::kernels::gemm::{Matrix, Prepacked};
+use crate::kernels::gemm::Prepacked;
 use crate::kernels::recurrent::Cell;
 use crate::layer::{Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterSpec};
 use crate::layers::dims::sequence;
 use crate::layers::dropout::Mask;
+use crate::layers::projection::Projection;
 use crate::registry::ParamDoc;
 use crate::shape::Shape;
 use ringspin_job::ParamReader;
@@ -204,23 +205,41 @@ impl Recurrent {
         Part { weight_ih, weight_hh, bias_ih, bias_hh }
     }
 
-    /// The weights of states as they are multiplied: with states, and with gradients of the gates.
+    /// The sums over the inputs.
+    fn input_projection(&self, layer: usize) -> Projection {
+        Projection { inputs: self.inputs(layer), outputs: self.gates() }
+    }
+
+    /// The weights of states as they are multiplied: with states, and with gradients of the gates. They are packed even
+    /// where there is a BLAS: products of few rows.
     fn state_products(&self) -> [Prepacked; 2] {
         let (inner, columns) = (self.hidden, self.gates());
         [Prepacked { inner, columns }, Prepacked { inner: columns, columns: inner }]
     }
 
-    /// Numbers that the packed weights of a direction take: for the states, and for their gradients.
-    fn packed_parts(&self) -> [usize; 2] {
-        self.state_products().map(|product| product.packed())
+    /// Numbers of the packed weights of a direction: for the states, for their gradients, for the inputs.
+    fn packed_lens(&self, layer: usize, learns: bool) -> [usize; 3] {
+        let [forward, backward] = self.state_products().map(|product| product.packed());
+        [forward, backward, self.input_projection(layer).packed(learns || layer > 0)]
     }
 
-    /// The packed weights of a layer and direction: for the states, and for their gradients.
-    fn packed_at<'a>(&self, packed: &'a [f32], place: Place) -> [&'a [f32]; 2] {
-        let [forward, backward] = self.packed_parts();
-        let start = (place.layer * self.directions + place.direction) * (forward + backward);
-        let (forward, rest) = packed[start..].split_at(forward);
-        [forward, &rest[..backward]]
+    /// Where the packed weights of a layer and direction lie, among `total` numbers.
+    fn packed_range(&self, place: Place, total: usize) -> Range<usize> {
+        let learns = total == self.packed(true);
+        let [first, other] = [0, 1].map(|layer| self.packed_lens(layer, learns).iter().sum::<usize>());
+        let (before, len) = match place.layer {
+            0 => (place.direction * first, first),
+            layer => (self.directions * (first + (layer - 1) * other) + place.direction * other, other),
+        };
+        before..before + len
+    }
+
+    /// The packed weights of a layer and direction: for the states, for their gradients, for the inputs.
+    fn packed_at<'a>(&self, packed: &'a [f32], place: Place) -> [&'a [f32]; 3] {
+        let [forward, backward, _] = self.packed_lens(place.layer, false);
+        let (forward, rest) = packed[self.packed_range(place, packed.len())].split_at(forward);
+        let (backward, inputs) = rest.split_at(backward);
+        [forward, backward, inputs]
     }
 
     /// Most rows that are in a chunk of `records` records.
@@ -261,7 +280,7 @@ impl Recurrent {
         steps: &Range<usize>,
         block: Block<'_>,
         chunk: &'a mut [f32],
-    ) -> Matrix<'a> {
+    ) -> &'a [f32] {
         let (rows, inputs) = (steps.len() * block.records, self.inputs(layer));
         let Some(below) = below else {
             let mut targets = chunk.chunks_exact_mut(inputs);
@@ -270,15 +289,16 @@ impl Recurrent {
                     to.copy_from_slice(&record[t * inputs..][..inputs]);
                 }
             }
-            return Matrix::new(chunk, rows, inputs);
+            return &chunk[..rows * inputs];
         };
         let below = &below[steps.start * block.records * inputs..][..rows * inputs];
         if self.dropout.is_none() || !block.context.training {
-            return Matrix::new(below, rows, inputs);
+            return below;
         }
-        chunk[..below.len()].copy_from_slice(below);
-        self.drop(layer, steps, block, &mut chunk[..below.len()]);
-        Matrix::new(chunk, rows, inputs)
+        let chunk = &mut chunk[..below.len()];
+        chunk.copy_from_slice(below);
+        self.drop(layer, steps, block, chunk);
+        chunk
     }
 
     /// Drops inputs of a layer, or their gradients, of some steps: `[steps][records][..]`.
@@ -359,21 +379,26 @@ impl Layer for Recurrent {
 
     fn scratch(&self, records: usize) -> usize {
         let rows = self.chunk_rows(records);
-        let forward = self.chunk_inputs(records) + (rows + records) * self.gates();
+        let states = if self.cell.splits() { records } else { 0 };
+        let forward = self.chunk_inputs(records) + (rows + states) * self.gates();
         forward.max(self.backward_scratch(records))
     }
 
-    fn packed(&self, _: bool) -> usize {
-        self.layers * self.directions * self.packed_parts().iter().sum::<usize>()
+    fn packed(&self, learns: bool) -> usize {
+        let of = |layer| self.packed_lens(layer, learns).iter().sum::<usize>();
+        self.directions * (of(0) + (self.layers - 1) * of(1))
     }
 
     fn pack(&self, isa: Isa, params: &[f32], packed: &mut [f32]) {
-        let ([forward, backward], [states, gradients]) = (self.packed_parts(), self.state_products());
-        for (place, packed) in self.places().zip(packed.chunks_exact_mut(forward + backward)) {
-            let weight = &params[self.part(place).weight_hh];
-            let (forward, backward) = packed.split_at_mut(forward);
-            states.pack(isa, weight, true, forward);
-            gradients.pack(isa, weight, false, backward);
+        let ([states, gradients], total) = (self.state_products(), packed.len());
+        for place in self.places() {
+            let [forward, backward, _] = self.packed_lens(place.layer, false);
+            let (part, packed) = (self.part(place), &mut packed[self.packed_range(place, total)]);
+            let (forward, rest) = packed.split_at_mut(forward);
+            let (backward, inputs) = rest.split_at_mut(backward);
+            states.pack(isa, &params[part.weight_hh.clone()], true, forward);
+            gradients.pack(isa, &params[part.weight_hh], false, backward);
+            self.input_projection(place.layer).pack(isa, &params[part.weight_ih], inputs);
         }
     }
 
