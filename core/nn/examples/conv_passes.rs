@@ -8,7 +8,7 @@ use ringspin_nn::conv::{
     BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Choice, ConvSize, Forward,
     ForwardArgs,
 };
-use ringspin_nn::{Bounds, Isa, Prepacked, Team, peak_flops};
+use ringspin_nn::{Bounds, Isa, Prepacked, Team, peak_flops, weights_gradient};
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,9 @@ fn layers() -> Vec<Layer> {
 /// Rows, columns and inner dimension of products with packed weights: gates of an LSTM, linear layers.
 const PRODUCTS: [[usize; 3]; 5] =
     [[16, 512, 128], [128, 512, 128], [32, 1000, 2048], [16, 4096, 4096], [2048, 256, 256]];
+
+/// Rows, outputs and inputs of gradients of weights: of an LSTM, of linear layers of NeuMF and of a Transformer.
+const GRADIENTS: [[usize; 3]; 4] = [[512, 512, 128], [2048, 256, 512], [2048, 128, 256], [4096, 256, 1024]];
 
 struct Options {
     threads: usize,
@@ -200,6 +203,19 @@ fn time_product([rows, columns, inner]: [usize; 3], isa: Isa, window: Duration) 
     })
 }
 
+/// Times a gradient of weights, of one thread.
+fn time_gradient([rows, outputs, inputs]: [usize; 3], isa: Isa, window: Duration) -> f64 {
+    let (dy, x) = (Numbers::new(rows * outputs), Numbers::new(rows * inputs));
+    let mut dweights = Numbers::new(outputs * inputs);
+    best(window, &mut || {
+        let size = [rows, outputs, inputs];
+        weights_gradient(isa, size, (dy.get(), outputs), (x.get(), inputs), dweights.get_mut(), false);
+    })
+}
+
+/// Times a product of these sizes.
+type TimeProduct = fn([usize; 3], Isa, Duration) -> f64;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let options = options()?;
     let (mut team, isa) = (Team::new(options.threads)?, Isa::best().with_bf16(options.choice.bf16));
@@ -223,13 +239,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
     }
     let mut one = Team::new(1)?;
-    for product in PRODUCTS {
-        let [rows, columns, inner] = product;
-        let name = format!("P_{rows}x{columns}x{inner}");
+    let products = PRODUCTS.map(|size| ("P", "product", size, time_product as TimeProduct));
+    let gradients = GRADIENTS.map(|size| ("G", "gradient", size, time_gradient as TimeProduct));
+    for (kind, pass, size, time) in products.into_iter().chain(gradients) {
+        let [rows, columns, inner] = size;
+        let name = format!("{kind}_{rows}x{columns}x{inner}");
         if name.contains(&options.only) {
-            let seconds = time_product(product, isa, options.window);
+            let seconds = time(size, isa, options.window);
             println!(
-                "{{\"name\": \"{name}\", \"pass\": \"product\", \"isa\": \"{isa}\", \"threads\": 1, \"rows\": {rows}, \
+                "{{\"name\": \"{name}\", \"pass\": \"{pass}\", \"isa\": \"{isa}\", \"threads\": 1, \"rows\": {rows}, \
                  \"columns\": {columns}, \"inner\": {inner}, \"milliseconds\": {:.4}, \"gflops\": {:.1}, \"peak_gflops\": {:.1}}}",
                 seconds * 1e3,
                 (2 * rows * columns * inner) as f64 / seconds * 1e-9,

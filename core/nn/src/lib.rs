@@ -53,7 +53,8 @@ mod workspace;
 pub use batch::{BatchMetrics, BatchView, TargetKind, Targets, ignored_class};
 pub use execute::{Observer, Phase};
 pub use gradients::{Gradients, TableGradient};
-pub use kernels::{Bounds, Isa, Prepacked, conv, peak_flops};
+pub use kernels::gemm::{Prepacked, weights_gradient};
+pub use kernels::{Bounds, Isa, conv, peak_flops};
 pub use layer::{
     Backward, Context, Forward, Init, Layer, Misfit, Needs, ParameterKind, ParameterSpec, Sharded, Tabled,
     WeightsShard, Wide,

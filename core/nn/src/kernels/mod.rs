@@ -30,7 +30,6 @@ mod avx2;
 mod avx512;
 
 pub use bounds::Bounds;
-pub use gemm::Prepacked;
 pub use isa::Isa;
 pub(crate) use isa::Kernel;
 pub use peak::peak_flops;

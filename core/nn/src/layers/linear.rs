@@ -8,7 +8,7 @@ use super::linear_whole::WHOLE_WEIGHTS;
 use super::projection::Projection;
 use crate::kernels::Isa;
 use crate::kernels::elementwise::{add_row, sum_rows};
-use crate::kernels::gemm::{Matrix, multiply};
+use crate::kernels::gemm::weights_gradient;
 use crate::layer::{
     Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard, Wide,
 };
@@ -132,9 +132,7 @@ impl Layer for Linear {
         }
         if let Some(dparams) = pass.dparams {
             let (dweight, dbias) = dparams.split_at_mut(self.weights());
-            let (rows, x) = (pass.records * self.rows, pass.x);
-            let dy = Matrix::new(pass.dy, rows, self.outputs).transposed();
-            multiply(isa, dy, Matrix::new(x, rows, self.inputs), dweight, self.inputs, true);
+            self.projection().gradient(isa, (pass.dy, self.outputs), (pass.x, self.inputs), dweight);
             if self.bias {
                 sum_rows(pass.dy, self.outputs, dbias);
             }
@@ -167,9 +165,9 @@ impl Sharded for Linear {
     fn weights_shard(&self, pass: WeightsShard<'_>) {
         let rows = self.shard_rows(pass.shard, pass.shards);
         let [dweight, dbias] = pass.dparams;
-        let x = Matrix::new(pass.x, pass.records * self.rows, self.inputs);
-        let dy = Matrix::strided(&pass.dy[rows.start..], pass.records * self.rows, rows.len(), self.outputs);
-        multiply(pass.isa, dy.transposed(), x, dweight, self.inputs, pass.accumulate);
+        let size = [pass.records * self.rows, rows.len(), self.inputs];
+        let (dy, x) = ((&pass.dy[rows.start..], self.outputs), (pass.x, self.inputs));
+        weights_gradient(pass.isa, size, dy, x, dweight, pass.accumulate);
         if self.bias {
             if !pass.accumulate {
                 dbias.fill(0.0);

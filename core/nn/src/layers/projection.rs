@@ -1,7 +1,7 @@
-//! Products of rows with the weights of a layer: `y = x Wᵀ`, and backward `dx = dy W`.
+//! Products of rows with the weights of a layer: `y = x Wᵀ`, and backward `dx = dy W` and `dW = dyᵀ x`.
 
 use crate::kernels::Isa;
-use crate::kernels::gemm::{Matrix, Prepacked, multiply};
+use crate::kernels::gemm::{Matrix, Prepacked, multiply, weights_gradient};
 
 /// Rows of numbers: the slice, and the numbers from a row to the next.
 pub(super) type Rows<'a> = (&'a [f32], usize);
@@ -56,7 +56,7 @@ impl Projection {
         if !packed.is_empty() {
             return product.multiply(isa, x, packed, y, false);
         }
-        let x = Matrix::strided(x.0, rows(&y, self.outputs), self.inputs, x.1);
+        let x = Matrix::strided(x.0, rows(y.0.len(), y.1, self.outputs), self.inputs, x.1);
         multiply(isa, x, Matrix::new(weight, self.outputs, self.inputs).transposed(), y.0, y.1, false);
     }
 
@@ -73,12 +73,18 @@ impl Projection {
         if !packed.is_empty() {
             return product.multiply(isa, dy, &packed[forward.packed()..], dx, accumulate);
         }
-        let dy = Matrix::strided(dy.0, rows(&dx, self.inputs), self.outputs, dy.1);
+        let dy = Matrix::strided(dy.0, rows(dx.0.len(), dx.1, self.inputs), self.outputs, dy.1);
         multiply(isa, dy, Matrix::new(weight, self.outputs, self.inputs), dx.0, dx.1, accumulate);
+    }
+
+    /// `dW += dyᵀ x`, over as many rows as dy has.
+    pub(super) fn gradient(self, isa: Isa, dy: Rows<'_>, x: Rows<'_>, dweight: &mut [f32]) {
+        let count = rows(dy.0.len(), dy.1, self.outputs);
+        weights_gradient(isa, [count, self.outputs, self.inputs], dy, x, dweight, true);
     }
 }
 
-/// How many rows of `columns` numbers there are.
-fn rows((numbers, stride): &RowsMut<'_>, columns: usize) -> usize {
-    (numbers.len() + stride - columns) / stride
+/// How many rows of `columns` numbers there are in `len`.
+fn rows(len: usize, stride: usize, columns: usize) -> usize {
+    (len + stride - columns) / stride
 }

@@ -80,6 +80,23 @@ pub(crate) fn multiply(
     isa.run(blocked::Product { a, b, c, stride, accumulate });
 }
 
+/// Computes `dW = dyᵀ x`, or `dW += dyᵀ x` when `accumulate`: the gradient of weights `[outputs, inputs]`, from those of rows
+/// of outputs and the rows of inputs. Both come with the numbers from a row to the next.
+///
+/// # Panics
+/// When the slices do not fit the sizes.
+pub fn weights_gradient(
+    isa: Isa,
+    [rows, outputs, inputs]: [usize; 3],
+    (dy, dy_stride): (&[f32], usize),
+    (x, x_stride): (&[f32], usize),
+    dweights: &mut [f32],
+    accumulate: bool,
+) {
+    let dy = Matrix::strided(dy, rows, outputs, dy_stride).transposed();
+    multiply(isa, dy, Matrix::strided(x, rows, inputs, x_stride), dweights, inputs, accumulate);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,10 @@
 //! inner dimension needs lies together.
 
 use super::super::lanes::{LANES, Lanes};
+use std::ops::Range;
+
+/// Steps of a strip that are copied before those of the next.
+const STEPS: usize = 16;
 
 /// Where a matrix lies: the number at (i, l) is `start + i · across + l · along`. `along` counts the inner
 /// dimension; one of the two distances is 1.
@@ -43,25 +47,15 @@ pub(super) unsafe fn pack<V: Lanes>(
     length: usize,
     to: *mut f32,
 ) {
-    let Source { start, across, along } = from;
-    // SAFETY: rows, columns and steps are those of the source. A store of a whole vector stands over the end of a step
-    // where more steps of the strip follow, which are written later.
+    let Source { start, across, .. } = from;
+    // SAFETY: rows, columns and steps are those of the source.
     unsafe {
         if across == 1 {
-            // Step after step, as memory has them.
-            for l in 0..length {
-                for Strip { first, size, width } in strips.clone() {
-                    let (from, to) = (start.add(first + l * along), to.add(first * length + l * width));
-                    let mut i = 0;
-                    while i < width {
-                        let numbers = V::load_first(from.wrapping_add(i), size.saturating_sub(i));
-                        if l * width + i + LANES <= length * width {
-                            numbers.store(to.add(i));
-                        } else {
-                            numbers.store_first(to.add(i), width - i);
-                        }
-                        i += LANES;
-                    }
+            // Some steps at a time, so that what lies between strips in a cache line is still there for the next.
+            for l in (0..length).step_by(STEPS) {
+                let steps = l..(l + STEPS).min(length);
+                for strip in strips.clone() {
+                    copy::<V>(from, strip, steps.clone(), length, to);
                 }
             }
             return;
@@ -76,6 +70,38 @@ pub(super) unsafe fn pack<V: Lanes>(
                         column.store_first(to.add((l + step) * width + i), width - i);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Copies some steps of a strip whose rows or columns lie side by side.
+///
+/// # Safety
+/// As of [`pack`]; the steps before are copied.
+#[inline(always)]
+unsafe fn copy<V: Lanes>(from: Source, strip: Strip, steps: Range<usize>, length: usize, to: *mut f32) {
+    let (Source { start, along, .. }, Strip { first, size, width }) = (from, strip);
+    // A vector that stands over the end of a step is no harm where enough numbers follow: in the source those of the
+    // next step, here as many of later steps, which are written after it.
+    let last = 1 + (LANES - 1).div_ceil(width);
+    let free =
+        if along >= LANES { length.saturating_sub(last).clamp(steps.start, steps.end) } else { steps.start };
+    // The last vector of a step comes first, as it stands over the end.
+    for i in (0..width).step_by(LANES).rev() {
+        // What is missing in a strip is 0.
+        let free = if size >= width.min(i + LANES) { free } else { steps.start };
+        // SAFETY: the caller vouches for it, and what is said above.
+        unsafe {
+            let mut from = start.add(first + i.min(size) + steps.start * along);
+            let mut to = to.add(first * length + i + steps.start * width);
+            for _ in steps.start..free {
+                V::load(from).store(to);
+                (from, to) = (from.wrapping_add(along), to.wrapping_add(width));
+            }
+            for _ in free..steps.end {
+                V::load_first(from, size.saturating_sub(i)).store_first(to, width - i);
+                (from, to) = (from.wrapping_add(along), to.wrapping_add(width));
             }
         }
     }

@@ -11,6 +11,9 @@ use crate::kernels::{Bounds, Isa, Kernel};
 /// Steps of a panel that stay in the first-level cache.
 const RESIDENT_STEPS: usize = 192;
 
+/// Most rows that are multiplied with every panel before the next are read: they stay in the second-level cache.
+const RESIDENT_ROWS: usize = 112;
+
 /// Sizes of a packed matrix b of `inner × columns`.
 ///
 /// ```text
@@ -75,28 +78,31 @@ impl Prepacked {
         if isa.bf16().is_some() && self.inner > 0 {
             return self.bf16().multiply(isa, (a, a_stride), packed, (c, c_stride), (rows, accumulate));
         }
-        for first in (0..self.columns).step_by(PANEL) {
-            let columns = (self.columns - first).min(PANEL);
-            for (step, length) in even_parts(self.inner.max(1), RESIDENT_STEPS) {
-                let band = RowBand {
-                    lines: 1,
-                    rows,
-                    a: a.as_ptr(),
-                    a_row: a_stride,
-                    a_line: 0,
-                    segments: &[step as u32],
-                    length: length.min(self.inner - step),
-                    b: packed[first * self.inner + step * panel_width(columns)..].as_ptr(),
-                    columns,
-                    c: c[first..].as_mut_ptr(),
-                    c_row: c_stride,
-                    c_line: 0,
-                    start: if step > 0 || accumulate { Start::Memory } else { Start::Zero },
-                    bounds: Bounds::NONE,
-                    distant: false,
-                };
-                // SAFETY: the slices hold all rows and the packed panel all steps.
-                unsafe { band.run(isa) };
+        for (row, rows) in even_parts(rows, RESIDENT_ROWS) {
+            let (a, c) = (&a[row * a_stride..], &mut c[row * c_stride..]);
+            for first in (0..self.columns).step_by(PANEL) {
+                let columns = (self.columns - first).min(PANEL);
+                for (step, length) in even_parts(self.inner.max(1), RESIDENT_STEPS) {
+                    let band = RowBand {
+                        lines: 1,
+                        rows,
+                        a: a.as_ptr(),
+                        a_row: a_stride,
+                        a_line: 0,
+                        segments: &[step as u32],
+                        length: length.min(self.inner - step),
+                        b: packed[first * self.inner + step * panel_width(columns)..].as_ptr(),
+                        columns,
+                        c: c[first..].as_mut_ptr(),
+                        c_row: c_stride,
+                        c_line: 0,
+                        start: if step > 0 || accumulate { Start::Memory } else { Start::Zero },
+                        bounds: Bounds::NONE,
+                        distant: false,
+                    };
+                    // SAFETY: the slices hold all rows and the packed panel all steps.
+                    unsafe { band.run(isa) };
+                }
             }
         }
     }

@@ -15,9 +15,7 @@ impl Attention {
         let weights = (params.out_weight, self.out_packed(pass.packed));
         self.out_projection().backward(isa, (pass.dy, e), weights, (d.o, e), false);
         if let Some(to) = &mut dparams {
-            let rows = records * self.queries;
-            let (dy, o) = (Matrix::new(pass.dy, rows, e), Matrix::new(kept.o, rows, e));
-            multiply(isa, dy.transposed(), o, to.out_weight, e, true);
+            self.out_projection().gradient(isa, (pass.dy, e), (kept.o, e), to.out_weight);
             if self.bias {
                 sum_rows(pass.dy, e, to.out_bias);
             }
@@ -63,10 +61,8 @@ impl Attention {
                 projection.backward(isa, (gradient, width), weights, (dinput, e), false);
             }
             if let Some(to) = &mut dparams {
-                let (rows, weights) = (input.len() / e, projection.weights());
-                let dweight = &mut to.in_weight[group * weights..][..weights];
-                let gradient_matrix = Matrix::new(gradient, rows, width);
-                multiply(isa, gradient_matrix.transposed(), Matrix::new(input, rows, e), dweight, e, true);
+                let dweight = &mut to.in_weight[group * projection.weights()..][..projection.weights()];
+                projection.gradient(isa, (gradient, width), (input, e), dweight);
                 if self.bias {
                     sum_rows(gradient, width, &mut to.in_bias[group * width..][..width]);
                 }

@@ -2,7 +2,7 @@
 
 use super::{Block, Part, Place, Recurrent};
 use crate::kernels::elementwise::{add_row, sum_rows};
-use crate::kernels::gemm::{Matrix, multiply};
+use crate::kernels::gemm::weights_gradient;
 use crate::kernels::recurrent::{Active, Before, StepGradient, step_gradient};
 use crate::layer::Backward;
 use std::ops::Range;
@@ -203,10 +203,9 @@ impl Recurrent {
         let dgates = &room.dgates[..steps.len() * records * gates];
         let dstates = if self.cell.splits() { &room.dstates[..dgates.len()] } else { dgates };
         let inputs = self.chunk_input((given.x, given.below), place.layer, steps, block, room.inputs);
-        let rows = Matrix::new(dgates, steps.len() * records, gates);
-        let dweight = &mut dparams[part.weight_ih.clone()];
-        let inputs = Matrix::new(inputs, steps.len() * records, self.inputs(place.layer));
-        multiply(isa, rows.transposed(), inputs, dweight, self.inputs(place.layer), true);
+        let (projection, dweight) =
+            (self.input_projection(place.layer), &mut dparams[part.weight_ih.clone()]);
+        projection.gradient(isa, (dgates, gates), (inputs, projection.inputs), dweight);
         // Steps that have one before them, and those before.
         let (with, before) = match place.direction {
             0 => {
@@ -219,13 +218,11 @@ impl Recurrent {
             }
         };
         if !with.is_empty() {
-            let rows = with.len() * records;
+            let size = [with.len() * records, gates, self.hidden];
             let dstates = &dstates[(with.start - steps.start) * records * gates..];
-            let dstates = Matrix::new(dstates, rows, gates);
             let states = &given.h[before * records * columns + place.direction * self.hidden..];
-            let states = Matrix::strided(states, rows, self.hidden, columns);
             let dweight = &mut dparams[part.weight_hh.clone()];
-            multiply(isa, dstates.transposed(), states, dweight, self.hidden, true);
+            weights_gradient(isa, size, (dstates, gates), (states, columns), dweight, true);
         }
         if self.bias {
             sum_rows(dgates, gates, &mut dparams[part.bias_ih.clone()]);
