@@ -161,7 +161,24 @@ impl BatchMetrics {
     }
 }
 
-impl BatchView<'_> {
+impl<'a> BatchView<'a> {
+    /// Some of its records.
+    ///
+    /// # Panics
+    /// When it does not have them.
+    pub(crate) fn part(&self, records: Range<usize>) -> BatchView<'a> {
+        let range = |len: usize| {
+            let each = len / self.count.max(1);
+            records.start * each..records.end * each
+        };
+        let targets = match self.targets {
+            Targets::None => Targets::None,
+            Targets::Classes(classes) => Targets::Classes(&classes[range(classes.len())]),
+            Targets::Values(values) => Targets::Values(&values[range(values.len())]),
+        };
+        BatchView { inputs: &self.inputs[range(self.inputs.len())], targets, count: records.len() }
+    }
+
     /// Whether the batch is one that a model with `record` numbers a record and targets of `kind` can take.
     ///
     /// # Errors

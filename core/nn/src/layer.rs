@@ -262,6 +262,11 @@ pub trait Layer: Any + Send + Sync {
         0
     }
 
+    /// Whether what it gives for a record depends on the other records of the batch in prediction too.
+    fn mixes_records(&self) -> bool {
+        false
+    }
+
     /// Numbers that [`Layer::pack`] derives from the parameters; `learns` says whether backward will be asked for `dx`.
     fn packed(&self, learns: bool) -> usize {
         let _ = learns;

@@ -4,6 +4,7 @@ use crate::fuse::{norms_in_convolutions, prepare};
 use crate::layer::ParameterKind;
 use crate::model::Model;
 use crate::plan::{Plan, Purpose};
+use crate::workspace::round;
 use ringspin_job::format_bytes;
 use std::fmt::Write;
 
@@ -63,8 +64,9 @@ impl Model {
 
     /// Bytes that prediction needs for micro-batches of `records` records on `threads` threads, parameters included.
     pub fn inference_bytes(&self, records: usize, threads: usize) -> u64 {
-        let graph = prepare(self.graph(), records.max(1));
-        let plan = Plan::new(&graph, self.input(), records.max(1), threads, Purpose::Inference);
+        let round = round(self, records.max(1));
+        let graph = prepare(self.graph(), round);
+        let plan = Plan::new(&graph, self.input(), round, threads, Purpose::Inference);
         4 * (plan.numbers(threads) + self.parameter_count()) as u64
     }
 

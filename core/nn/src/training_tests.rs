@@ -353,6 +353,40 @@ fn evaluation_measures_what_training_measures() {
     }
 }
 
+/// Images so large that predictions take some at a time.
+#[test]
+fn predictions_in_rounds_are_those_of_single_records() {
+    let layer = |name: &str| Component::new("", name);
+    let conv = layer("conv2d").with("out_channels", Value::Int(9)).with("kernel_size", Value::Int(3));
+    let (side, count) = (448, 7);
+    let model = |tracks: bool| {
+        let norm = layer("batch_norm2d").with("track_running_stats", Value::Bool(tracks));
+        let head = [layer("global_avg_pool2d"), layer("linear").with("out_features", Value::Int(10))];
+        let layers = [conv.clone(), norm].into_iter().chain(head).collect();
+        build(&ModelSpec { model: Component::new("model", "custom"), layers }, &[side, side, 1])
+    };
+    let (inputs, targets) = (noise(1, count * side * side), classes(2, count));
+    let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&targets), count };
+    for (model, round) in [(model(true), 3), (model(false), count)] {
+        assert_eq!(crate::workspace::round(&model, count), round, "statistics of a batch are of all of it");
+    }
+    let model = model(true);
+    let params: Arc<[f32]> = model.initialize(3).into();
+    let mut together = Workspace::for_inference(Arc::clone(&model), Team::new(2).unwrap(), count, &params);
+    assert_eq!(together.max_records(), count);
+    let mut outputs = vec![f32::NAN; count * 10];
+    let metrics = together.forward(&batch, &params, Some(&mut outputs));
+    let mut single = Workspace::for_inference(Arc::clone(&model), Team::new(1).unwrap(), 1, &params);
+    let mut expected = BatchMetrics::default();
+    for record in 0..count {
+        let mut output = vec![f32::NAN; 10];
+        expected.add(&single.forward(&batch.part(record..record + 1), &params, Some(&mut output)));
+        assert_eq!(output, outputs[record * 10..][..10], "record {record}");
+    }
+    assert!((metrics.loss_sum - expected.loss_sum).abs() < 1e-12 * expected.loss_sum);
+    assert_eq!((metrics.top1, metrics.records), (expected.top1, count as u64));
+}
+
 #[test]
 fn an_image_leaves_as_it_came_channels_last() {
     let conv = |filters| {

@@ -40,9 +40,38 @@ pub struct Workspace {
     prepared: Option<Arc<[f32]>>,
     team: Team,
     isa: Isa,
+    /// Of a round.
     plan: Plan,
     memory: Memory,
+    max_records: usize,
     observer: Option<Box<Observer>>,
+}
+
+/// Numbers that the layer with most of them reads and writes in a round: 48 MiB, which stay in the last-level cache or
+/// nearly so.
+const ROUND_NUMBERS: usize = 12 << 20;
+
+/// How many times as many numbers the layers read and write in a round as there are parameters, at least: these are read
+/// once a round, some of them in a larger form.
+const ROUND_TIMES: usize = 8;
+
+/// Records that predictions of at most `max_records` take at a time: few enough for the cache, unless reading the parameters
+/// would then weigh too much.
+pub(crate) fn round(model: &Model, max_records: usize) -> usize {
+    let graph = model.graph();
+    if graph.nodes.iter().any(|node| node.layer.mixes_records()) {
+        return max_records;
+    }
+    let given = |value: usize| match value.checked_sub(1) {
+        Some(node) => graph.nodes[node].layer.output().elements(),
+        None => model.input().elements(),
+    };
+    let moved = graph.nodes.iter().map(|node| {
+        node.inputs.iter().map(|input| given(*input)).sum::<usize>() + node.layer.output().elements()
+    });
+    let most = ROUND_NUMBERS / moved.clone().max().unwrap_or(0).max(1);
+    let least = (ROUND_TIMES * model.parameter_count()).div_ceil(moved.sum::<usize>().max(1));
+    most.max(least).clamp(1, max_records)
 }
 
 /// The memory of a pass.
@@ -86,7 +115,8 @@ impl Workspace {
     }
 
     /// As [`Workspace::new`], for [`Workspace::forward`] alone and with these parameters: faster, because weights are
-    /// packed here, with the batch norms behind them, and in less memory, because nothing is kept for backward.
+    /// packed here, with the batch norms behind them, and in less memory, because nothing is kept for backward and records
+    /// take turns, in rounds of as many as the cache holds.
     ///
     /// # Panics
     /// When `max_records` is 0, or the parameters have another length than the model's.
@@ -97,8 +127,10 @@ impl Workspace {
         params: &Arc<[f32]>,
     ) -> Workspace {
         assert_eq!(params.len(), model.parameter_count(), "the parameters are the model's");
-        let graph = prepare(model.graph(), max_records);
-        let mut workspace = Workspace::planned(model, graph, team, max_records, Purpose::Inference);
+        let round = round(&model, max_records);
+        let graph = prepare(model.graph(), round);
+        let mut workspace = Workspace::planned(model, graph, team, round, Purpose::Inference);
+        workspace.max_records = max_records;
         let Workspace { graph, team, isa, plan, memory, .. } = &mut workspace;
         pack((graph, plan), (team, *isa), params, memory.packed.share());
         for (i, node) in graph.nodes.iter().enumerate() {
@@ -131,7 +163,7 @@ impl Workspace {
             metrics: (0..max_records).map(|_| SlotMetrics::default()).collect(),
         };
         let isa = team.isa().with_bf16(model.bf16());
-        Workspace { model, graph, prepared: None, team, isa, plan, memory, observer: None }
+        Workspace { model, graph, prepared: None, team, isa, plan, memory, max_records, observer: None }
     }
 
     /// Has `observer` told what passes do, for profiles.
@@ -158,7 +190,7 @@ impl Workspace {
 
     /// Most records of a micro-batch.
     pub fn max_records(&self) -> usize {
-        self.plan.records
+        self.max_records
     }
 
     /// Forward, loss and backward over a micro-batch. `ready` is called, on this thread, with each range of
@@ -207,40 +239,51 @@ impl Workspace {
         &mut self,
         batch: &BatchView<'_>,
         params: &[f32],
-        outputs: Option<&mut [f32]>,
+        mut outputs: Option<&mut [f32]>,
     ) -> BatchMetrics {
         self.check(batch, params);
-        let expected = batch.count * self.model.output().elements();
+        let len = self.model.output().elements();
+        let expected = batch.count * len;
         assert!(outputs.as_ref().is_none_or(|outputs| outputs.len() == expected), "outputs of every record");
         let prepared = self.prepared.as_ref();
         assert!(
             prepared.is_none_or(|own| std::ptr::eq(&**own, params)),
             "a workspace for inference has packed its parameters"
         );
-        let pass = Pass {
-            model: &self.model,
-            graph: &self.graph,
-            plan: &self.plan,
-            isa: self.isa,
-            batch,
-            params,
-            key: RandomKey::default(),
-            training: false,
-            scale: 0.0,
-            memory: self.memory.share(),
-            observer: self.observer.as_deref(),
-        };
         if self.prepared.is_none() {
-            pack((pass.graph, pass.plan), (&mut self.team, self.isa), params, pass.memory.packed);
+            let packed = self.memory.packed.share();
+            pack((&self.graph, &self.plan), (&mut self.team, self.isa), params, packed);
         }
-        pass.evaluate(&mut self.team, outputs)
+        let mut total = BatchMetrics::default();
+        let rounds = batch.count.div_ceil(self.plan.records);
+        let begin = |round: usize| round * batch.count / rounds;
+        for round in 0..rounds {
+            let records = begin(round)..begin(round + 1);
+            let pass = Pass {
+                model: &self.model,
+                graph: &self.graph,
+                plan: &self.plan,
+                isa: self.isa,
+                batch: &batch.part(records.clone()),
+                params,
+                key: RandomKey::default(),
+                training: false,
+                scale: 0.0,
+                memory: self.memory.share(),
+                observer: self.observer.as_deref(),
+            };
+            let outputs =
+                outputs.as_deref_mut().map(|outputs| &mut outputs[records.start * len..records.end * len]);
+            total.add(&pass.evaluate(&mut self.team, outputs));
+        }
+        total
     }
 
     fn check(&self, batch: &BatchView<'_>, params: &[f32]) {
         if let Err(message) = self.model.check(batch) {
             panic!("a batch that does not fit the model: {message}");
         }
-        assert!(batch.count <= self.plan.records, "no more records than the workspace was made for");
+        assert!(batch.count <= self.max_records, "no more records than the workspace was made for");
         assert_eq!(params.len(), self.model.parameter_count(), "the parameters are the model's");
     }
 }

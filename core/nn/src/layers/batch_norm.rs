@@ -236,6 +236,10 @@ impl Layer for BatchNorm {
         4 * self.shape.elements() as u64
     }
 
+    fn mixes_records(&self) -> bool {
+        !self.tracks
+    }
+
     fn needs(&self) -> Needs {
         Needs { input: true, output: self.bounds.any() && self.joins }
     }

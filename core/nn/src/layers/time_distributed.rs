@@ -172,6 +172,10 @@ impl Layer for TimeDistributed {
         self.layer.whole_below(input)
     }
 
+    fn mixes_records(&self) -> bool {
+        self.layer.mixes_records()
+    }
+
     fn needs(&self) -> Needs {
         self.layer.needs()
     }
