@@ -262,11 +262,6 @@ pub trait Layer: Any + Send + Sync {
         0
     }
 
-    /// Whether what it gives for a record depends on the other records of the batch in prediction too.
-    fn mixes_records(&self) -> bool {
-        false
-    }
-
     /// Numbers that [`Layer::pack`] derives from the parameters; `learns` says whether backward will be asked for `dx`.
     fn packed(&self, learns: bool) -> usize {
         let _ = learns;
@@ -331,6 +326,11 @@ pub trait Sharded: Sync {
 pub trait Wide: Sync {
     /// Scratch numbers for `records` records on `threads` threads.
     fn scratch(&self, records: usize, threads: usize) -> usize;
+
+    /// Whether what it gives for a record depends on the other records of the batch in prediction too.
+    fn mixes_records(&self) -> bool {
+        false
+    }
 
     /// Derives the [`Layer::packed`] numbers of a layer that is only for prediction from its parameters, once.
     fn prepare(&self, (team, isa): (&mut Team, Isa), params: &[f32], packed: &mut [f32]) {

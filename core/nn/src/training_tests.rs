@@ -358,7 +358,7 @@ fn evaluation_measures_what_training_measures() {
 fn predictions_in_rounds_are_those_of_single_records() {
     let layer = |name: &str| Component::new("", name);
     let conv = layer("conv2d").with("out_channels", Value::Int(9)).with("kernel_size", Value::Int(3));
-    let (side, count) = (448, 7);
+    let (side, count) = (448, 11);
     let model = |tracks: bool| {
         let norm = layer("batch_norm2d").with("track_running_stats", Value::Bool(tracks));
         let head = [layer("global_avg_pool2d"), layer("linear").with("out_features", Value::Int(10))];
@@ -367,9 +367,12 @@ fn predictions_in_rounds_are_those_of_single_records() {
     };
     let (inputs, targets) = (noise(1, count * side * side), classes(2, count));
     let batch = BatchView { inputs: &inputs, targets: Targets::Classes(&targets), count };
-    for (model, round) in [(model(true), 3), (model(false), count)] {
-        assert_eq!(crate::workspace::round(&model, count), round, "statistics of a batch are of all of it");
-    }
+    assert_eq!(crate::workspace::round(&model(true), count), 8, "of 2 M numbers each");
+    assert_eq!(
+        crate::workspace::round(&model(false), count),
+        count,
+        "statistics of a batch are of all of it"
+    );
     let model = model(true);
     let params: Arc<[f32]> = model.initialize(3).into();
     let mut together = Workspace::for_inference(Arc::clone(&model), Team::new(2).unwrap(), count, &params);
@@ -381,9 +384,14 @@ fn predictions_in_rounds_are_those_of_single_records() {
     for record in 0..count {
         let mut output = vec![f32::NAN; 10];
         expected.add(&single.forward(&batch.part(record..record + 1), &params, Some(&mut output)));
-        assert_eq!(output, outputs[record * 10..][..10], "record {record}");
+        let together = &outputs[record * 10..][..10];
+        if cfg!(not(feature = "blas")) {
+            assert_eq!(output, together, "record {record}");
+        }
+        let close = |(one, other): (&f32, &f32)| (one - other).abs() <= 1e-5;
+        assert!(output.iter().zip(together).all(close), "record {record}: {output:?} and {together:?}");
     }
-    assert!((metrics.loss_sum - expected.loss_sum).abs() < 1e-12 * expected.loss_sum);
+    assert!((metrics.loss_sum - expected.loss_sum).abs() < 1e-5 * expected.loss_sum);
     assert_eq!((metrics.top1, metrics.records), (expected.top1, count as u64));
 }
 

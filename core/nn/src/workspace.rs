@@ -8,7 +8,7 @@ use crate::gradients::Gradients;
 use crate::graph::Graph;
 use crate::kernels::Isa;
 use crate::model::Model;
-use crate::plan::{Plan, Purpose};
+use crate::plan::{Plan, Purpose, parameters_read};
 use crate::random::RandomKey;
 use crate::team::Team;
 use std::ops::Range;
@@ -40,7 +40,7 @@ pub struct Workspace {
     prepared: Option<Arc<[f32]>>,
     team: Team,
     isa: Isa,
-    /// Of a round.
+    /// For the records of a round of predictions, or of a training pass.
     plan: Plan,
     memory: Memory,
     max_records: usize,
@@ -55,11 +55,14 @@ const ROUND_NUMBERS: usize = 12 << 20;
 /// once a round, some of them in a larger form.
 const ROUND_TIMES: usize = 8;
 
-/// Records that predictions of at most `max_records` take at a time: few enough for the cache, unless reading the parameters
-/// would then weigh too much.
+/// Fewest records of a round: layers that are dealt to threads by records are to have something for each.
+const ROUND_LEAST: usize = 8;
+
+/// Records that predictions of at most `max_records` take at a time: few enough for the cache, unless there would be too few
+/// for threads, or reading the parameters would weigh too much. It does not depend on the threads, so that bits do not.
 pub(crate) fn round(model: &Model, max_records: usize) -> usize {
-    let graph = model.graph();
-    if graph.nodes.iter().any(|node| node.layer.mixes_records()) {
+    let graph = prepare(model.graph(), max_records);
+    if graph.nodes.iter().any(|node| node.layer.wide().is_some_and(|wide| wide.mixes_records())) {
         return max_records;
     }
     let given = |value: usize| match value.checked_sub(1) {
@@ -70,8 +73,9 @@ pub(crate) fn round(model: &Model, max_records: usize) -> usize {
         node.inputs.iter().map(|input| given(*input)).sum::<usize>() + node.layer.output().elements()
     });
     let most = ROUND_NUMBERS / moved.clone().max().unwrap_or(0).max(1);
-    let least = (ROUND_TIMES * model.parameter_count()).div_ceil(moved.sum::<usize>().max(1));
-    most.max(least).clamp(1, max_records)
+    let parameters: usize = graph.nodes.iter().map(parameters_read).sum();
+    let least = (ROUND_TIMES * parameters).div_ceil(moved.sum::<usize>().max(1));
+    most.max(least).max(ROUND_LEAST).min(max_records)
 }
 
 /// The memory of a pass.

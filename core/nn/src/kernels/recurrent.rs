@@ -34,7 +34,7 @@ impl Cell {
         }
     }
 
-    /// Whether the sums over the input and over the state have gradients of their own.
+    /// Whether the sums over the input and over the state are kept apart, and have gradients of their own.
     pub(crate) fn splits(self) -> bool {
         self == Cell::Gru
     }

@@ -236,10 +236,6 @@ impl Layer for BatchNorm {
         4 * self.shape.elements() as u64
     }
 
-    fn mixes_records(&self) -> bool {
-        !self.tracks
-    }
-
     fn needs(&self) -> Needs {
         Needs { input: true, output: self.bounds.any() && self.joins }
     }
@@ -278,6 +274,10 @@ impl Layer for BatchNorm {
 impl Wide for BatchNorm {
     fn scratch(&self, records: usize, _: usize) -> usize {
         self.chunks(records).partial(self.chunks(records).count()).start + 3 * self.channels
+    }
+
+    fn mixes_records(&self) -> bool {
+        !self.tracks
     }
 
     fn forward(&self, team: &mut Team, pass: Forward<'_>) {

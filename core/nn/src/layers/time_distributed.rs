@@ -172,10 +172,6 @@ impl Layer for TimeDistributed {
         self.layer.whole_below(input)
     }
 
-    fn mixes_records(&self) -> bool {
-        self.layer.mixes_records()
-    }
-
     fn needs(&self) -> Needs {
         self.layer.needs()
     }
@@ -241,6 +237,10 @@ impl TimeDistributed {
 impl Wide for TimeDistributed {
     fn scratch(&self, records: usize, threads: usize) -> usize {
         self.with_rooms(records, self.inner_wide().scratch(records * self.steps, threads))
+    }
+
+    fn mixes_records(&self) -> bool {
+        self.layer.wide().is_some_and(|wide| wide.mixes_records())
     }
 
     fn forward(&self, team: &mut Team, pass: Forward<'_>) {

@@ -363,8 +363,8 @@ fn connect(graph: &Graph, plans: &mut [NodePlan]) {
     }
 }
 
-/// Parameters that a block of records reads: of tables it reads few rows.
-fn read(node: &Node) -> usize {
+/// Parameters that a pass over some records reads: of tables it reads few rows.
+pub(crate) fn parameters_read(node: &Node) -> usize {
     if node.layer.tabled().is_some() { 0 } else { node.params.len() }
 }
 
@@ -374,13 +374,13 @@ fn cut(nodes: &[Node], plans: &[NodePlan], lens: &[usize]) -> Vec<Segment> {
     let mut parameters = 0;
     for (i, node) in nodes.iter().enumerate() {
         let wide = node.layer.wide().is_some();
-        parameters += read(node);
-        let fits = parameters <= SEGMENT_PARAMETERS || read(node) == 0;
+        parameters += parameters_read(node);
+        let fits = parameters <= SEGMENT_PARAMETERS || parameters_read(node) == 0;
         match ranges.last_mut() {
             Some((range, false)) if !wide && fits => range.end = i + 1,
             _ => {
                 ranges.push((i..i + 1, wide));
-                parameters = read(node);
+                parameters = parameters_read(node);
             }
         }
     }
@@ -397,11 +397,11 @@ fn cut(nodes: &[Node], plans: &[NodePlan], lens: &[usize]) -> Vec<Segment> {
                 gradients * lens[i + 1] + per_record + nodes[i].layer.saved(1)
             })
             .sum();
-        let heavy = nodes[range.clone()].iter().map(read).sum::<usize>() > SEGMENT_PARAMETERS;
+        let heavy = nodes[range.clone()].iter().map(parameters_read).sum::<usize>() > SEGMENT_PARAMETERS;
         let least = nodes[range.clone()].iter().map(|node| node.layer.least_records()).max().unwrap_or(1);
         let records = (BLOCK_NUMBERS / numbers.max(1)).clamp(1, BLOCK_RECORDS).max(least);
         // Parameters that do not fit into the cache are read once a block: fewer, larger blocks.
-        let weighty = nodes[range.clone()].iter().filter(|node| read(node) > 0);
+        let weighty = nodes[range.clone()].iter().filter(|node| parameters_read(node) > 0);
         let rows = weighty.map(|node| node.layer.rows()).min().unwrap_or(1);
         let (block, tasks) =
             if heavy { (records.max(HEAVY_ROWS.div_ceil(rows)), HEAVY_SLOTS) } else { (records, SLOTS) };

@@ -39,7 +39,8 @@ pub(super) struct Strip {
 /// `first` on to `to[first · length + l · width..]`.
 ///
 /// # Safety
-/// The source has all rows or columns of the strips and `length` steps; `to` has room for all strips.
+/// The source has all rows or columns of the strips and `length` steps, and what lies between its numbers can be read too;
+/// `to` has room for all strips.
 #[inline(always)]
 pub(super) unsafe fn pack<V: Lanes>(
     from: Source,
@@ -82,24 +83,24 @@ pub(super) unsafe fn pack<V: Lanes>(
 #[inline(always)]
 unsafe fn copy<V: Lanes>(from: Source, strip: Strip, steps: Range<usize>, length: usize, to: *mut f32) {
     let (Source { start, along, .. }, Strip { first, size, width }) = (from, strip);
-    // A vector that stands over the end of a step is no harm where enough numbers follow: in the source those of the
-    // next step, here as many of later steps, which are written after it.
-    let last = 1 + (LANES - 1).div_ceil(width);
-    let free =
-        if along >= LANES { length.saturating_sub(last).clamp(steps.start, steps.end) } else { steps.start };
+    // Whole vectors stand over the end of a step. In the source the next step follows, in `to` so many later ones, which
+    // are written after it.
+    let over = (LANES - 1).div_ceil(width);
+    let whole =
+        if along >= LANES { length.saturating_sub(over).clamp(steps.start, steps.end) } else { steps.start };
     // The last vector of a step comes first, as it stands over the end.
     for i in (0..width).step_by(LANES).rev() {
         // What is missing in a strip is 0.
-        let free = if size >= width.min(i + LANES) { free } else { steps.start };
+        let whole = if size >= width.min(i + LANES) { whole } else { steps.start };
         // SAFETY: the caller vouches for it, and what is said above.
         unsafe {
             let mut from = start.add(first + i.min(size) + steps.start * along);
             let mut to = to.add(first * length + i + steps.start * width);
-            for _ in steps.start..free {
+            for _ in steps.start..whole {
                 V::load(from).store(to);
                 (from, to) = (from.wrapping_add(along), to.wrapping_add(width));
             }
-            for _ in free..steps.end {
+            for _ in whole..steps.end {
                 V::load_first(from, size.saturating_sub(i)).store_first(to, width - i);
                 (from, to) = (from.wrapping_add(along), to.wrapping_add(width));
             }

@@ -1,4 +1,4 @@
-//! Products with a matrix that is packed once and multiplied often: weights of linear and recurrent layers, with rows
+//! Products with a matrix that is packed once and multiplied often: weights of linear, attention and recurrent layers, with rows
 //! that are read where they lie. For few rows [`super::multiply`] spends half of its time on packing.
 
 use super::bf16::Prepacking;
@@ -11,7 +11,8 @@ use crate::kernels::{Bounds, Isa, Kernel};
 /// Steps of a panel that stay in the first-level cache.
 const RESIDENT_STEPS: usize = 192;
 
-/// Most rows that are multiplied with every panel before the next are read: they stay in the second-level cache.
+/// Most rows that are multiplied with every panel before the next are read: of up to some 2000 steps they stay in the
+/// second-level cache.
 const RESIDENT_ROWS: usize = 112;
 
 /// Sizes of a packed matrix b of `inner × columns`.
@@ -144,7 +145,7 @@ mod tests {
 
         #[test]
         fn products_are_right_and_the_same_on_every_cpu(
-            rows in 1usize..40, columns in 1usize..100, inner in prop_oneof![0usize..40, 180usize..400],
+            rows in prop_oneof![1usize..40, 110usize..120, 220usize..240], columns in 1usize..100, inner in prop_oneof![0usize..40, 180usize..400],
             gap in 0usize..3, transposed: bool,
         ) {
             let (a, b) = (numbers(rows * (inner + gap), 1), numbers(inner * columns, 2));

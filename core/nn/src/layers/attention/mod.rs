@@ -318,7 +318,7 @@ impl Layer for Attention {
     }
 
     fn packed(&self, learns: bool) -> usize {
-        // The gradient of o is needed in any case.
+        // The gradient of o is needed by all training; prediction packs for it what it could do without.
         self.groups() * self.in_projection().packed(learns) + self.out_projection().packed(true)
     }
 
