@@ -1,4 +1,4 @@
-"""single convolution passes and products beside oneDNN (through PyTorch), with their share of the FMA peak"""
+"""single convolution passes and matrix products beside PyTorch's (oneDNN, MKL), with their share of the FMA peak"""
 
 import json
 
@@ -37,6 +37,8 @@ def row_of(case, peer):
         f"{case['milliseconds']:.3f} ms, {share:.0f} % of the FMA peak of the same moment, "
         f"{case['peak_gflops']:.0f} GFLOP/s ({case['isa']}, {case['threads']} threads)"
     )
-    against = f"oneDNN of PyTorch {peer['torch']}, channels last"
+    # Products of matrices are its BLAS's: MKL.
+    of = "oneDNN of PyTorch {}, channels last" if "kernel" in case else "matrix product of PyTorch {}"
+    against = of.format(peer["torch"])
     row = Row(f"{case['name']} {case['pass']}", "GFLOP/s", case["gflops"], peer["gflops"], against, note=note)
     return at_least(TIMES_ONEDNN, row)

@@ -1,5 +1,5 @@
-//! Products with a matrix that is packed once and multiplied often: weights of linear, attention and recurrent layers, with rows
-//! that are read where they lie. For few rows [`super::multiply`] spends half of its time on packing.
+//! Products with a matrix that is packed once and multiplied often, the weights of linear, attention and recurrent layers,
+//! with rows that are read where they lie. For few rows [`super::multiply`] spends half of its time on packing.
 
 use super::bf16::Prepacking;
 use super::pack::{Source, Strip, pack};
