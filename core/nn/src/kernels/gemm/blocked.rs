@@ -1,16 +1,21 @@
 //! `c = a · b` after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
 //!
 //! ```text
-//! for each DEPTH of the inner dimension, for each COLUMNS of b:   b packed, strips of WIDTH columns   (level 2 cache)
+//! for each DEPTH of the inner dimension, for each COLUMNS of b:   b packed, strips of some columns    (level 2 cache)
 //!   for each ROWS of a:                                           a packed, strips of some rows       (level 2 cache)
 //!     for each strip of b:                                                                            (level 1 cache)
 //!       for each strip of a:  a tile of c in registers, over the whole depth
 //! ```
+//!
+//! Packing would take a tenth of the time, most of it waiting for memory. So an a whose rows lie side by side is read
+//! where it is, and such a b is packed by the tiles that need it first, behind their arithmetic.
+//!
 //! A number of c is the sum, from 0 on, of one depth's products in their order, by fused multiply-adds, plus what
 //! the depths before gave: all that decides about its bits is the inner dimension.
 
 use super::super::Kernel;
 use super::super::lanes::{LANES, Lanes, vectors};
+use super::super::prefetch::prefetch;
 use super::Matrix;
 use super::pack::{Source, Strip, pack};
 use std::mem::MaybeUninit;
@@ -24,6 +29,13 @@ const ROWS: usize = 96;
 /// The same for small products, which touch less of the stack.
 const FEW_COLUMNS: usize = 64;
 const FEW_ROWS: usize = 24;
+
+/// Numbers of a page of memory.
+const PAGE: usize = 1024;
+/// Steps of a that are fetched ahead from the second-level cache.
+const NEAR: usize = 8;
+/// Steps of b that are fetched ahead from memory.
+const FAR: usize = 32;
 
 /// Arguments of [`super::multiply`], checked.
 pub(super) struct Product<'a> {
@@ -99,25 +111,45 @@ impl Product<'_> {
         let a = Source { start: self.a.data.as_ptr(), across: down, along: right };
         let [down, right] = self.b.stride;
         let b = Source { start: self.b.data.as_ptr(), across: right, along: down };
-        let width = widest::<V>();
+        // What lies side by side for a step, but not on another page for each step, needs no packing.
+        let a_lies = a.across == 1 && a.along < PAGE;
         for l in (0..k).step_by(DEPTH) {
             let depth = DEPTH.min(k - l);
             let add = self.accumulate || l > 0;
             for j in (0..n).step_by(columns) {
                 let columns = columns.min(n - j);
-                // SAFETY: rows, columns and depths stay below m, n and k, and within what is packed.
-                unsafe {
-                    pack::<V>(b.at(j, l), even_strips(columns, width), depth, b_to);
-                    for i in (0..m).step_by(rows) {
-                        let strips = Strips::of::<V>(rows.min(m - i));
-                        pack::<V>(a.at(i, l), strips.each(), depth, a_to);
-                        for strip in (0..columns).step_by(width) {
-                            let width = width.min(columns - strip);
+                for i in (0..m).step_by(rows) {
+                    let strips = Strips::of::<V>(rows.min(m - i));
+                    if !a_lies {
+                        // SAFETY: rows and steps stay below m and k, and within what is packed.
+                        unsafe { pack::<V>(a.at(i, l), strips.each(), depth, a_to) };
+                    }
+                    for strip in (0..columns).step_by(widest::<V>()) {
+                        let columns = widest::<V>().min(columns - strip);
+                        // SAFETY: rows, columns and steps stay below m, n and k, and within what is packed; what is read
+                        // where it lies are whole vectors.
+                        unsafe {
+                            let (b, packed) = (b.at(j + strip, l), b_to.add(strip * depth));
+                            let b_lies = b.across == 1 && columns == widest::<V>();
+                            if i == 0 && !b_lies {
+                                let strip = Strip { first: 0, size: columns, width: widest::<V>() };
+                                pack::<V>(b, std::iter::once(strip), depth, packed);
+                            }
                             for Strip { first, size: height, .. } in strips.each() {
+                                let (a, a_step) = if a_lies {
+                                    (a.at(i + first, l).start, a.along)
+                                } else {
+                                    (a_to.add(first * depth).cast_const(), height)
+                                };
                                 let c = self.c.as_mut_ptr().add((i + first) * self.stride + j + strip);
-                                let (a, b) = (a_to.add(first * depth), b_to.add(strip * depth));
-                                let tile = Tile { depth, a, b, c, stride: self.stride, columns: width, add };
-                                tile.run::<V>(height);
+                                let (b, b_step, copy) = if b_lies && i + first == 0 {
+                                    (b.start, b.along, (m > height).then_some(packed))
+                                } else {
+                                    (packed.cast_const(), widest::<V>(), None)
+                                };
+                                let stride = self.stride;
+                                Tile { depth, a, a_step, b, b_step, copy, c, stride, columns, add }
+                                    .run::<V>(height);
                             }
                         }
                     }
@@ -125,11 +157,6 @@ impl Product<'_> {
             }
         }
     }
-}
-
-/// Columns cut into strips of one width, of which the last may have fewer.
-fn even_strips(columns: usize, width: usize) -> impl Iterator<Item = Strip> + Clone {
-    (0..columns).step_by(width).map(move |first| Strip { first, size: width.min(columns - first), width })
 }
 
 /// Rows cut into strips of nearly the same height.
@@ -156,10 +183,16 @@ impl Strips {
 /// A tile of c.
 struct Tile {
     depth: usize,
-    /// `[depth][height]`
+    /// The first step's numbers of a, one for each row.
     a: *const f32,
-    /// `[depth][widest]`
+    /// From a step of a to the next.
+    a_step: usize,
+    /// The first step's numbers of b, whole vectors.
     b: *const f32,
+    /// From a step of b to the next.
+    b_step: usize,
+    /// Where b is packed on the way.
+    copy: Option<*mut f32>,
     c: *mut f32,
     stride: usize,
     columns: usize,
@@ -169,36 +202,40 @@ struct Tile {
 
 impl Tile {
     /// # Safety
-    /// `a` and `b` are packed, `c` has `height × columns` numbers, rows `stride` apart.
+    /// `a` and `b` have `depth` steps of `height` numbers and of [`widest`], and `copy` has room for those of b;
+    /// `c` has `height × columns` numbers, rows `stride` apart.
     #[inline(always)]
     unsafe fn run<V: Lanes>(&self, height: usize) {
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            match (V::WIDE && self.columns > LANES, self.copy) {
+                (true, None) => self.of_width::<V, 2, false>(height),
+                (true, Some(_)) => self.of_width::<V, 2, true>(height),
+                (false, None) => self.of_width::<V, 1, false>(height),
+                (false, Some(_)) => self.of_width::<V, 1, true>(height),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Tile::run`], for `W` vectors of columns; `COPY` says whether b is packed on the way.
+    #[inline(always)]
+    unsafe fn of_width<V: Lanes, const W: usize, const COPY: bool>(&self, height: usize) {
         // SAFETY: the caller vouches for it; heights are what `Strips` gives, at most `tallest`.
         unsafe {
-            match (height, V::WIDE && self.columns > LANES) {
-                (1, true) => self.sums::<V, 1, 2>(),
-                (2, true) => self.sums::<V, 2, 2>(),
-                (3, true) => self.sums::<V, 3, 2>(),
-                (4, true) => self.sums::<V, 4, 2>(),
-                (5, true) => self.sums::<V, 5, 2>(),
-                (6, true) => self.sums::<V, 6, 2>(),
-                (7, true) => self.sums::<V, 7, 2>(),
-                (8, true) => self.sums::<V, 8, 2>(),
-                (9, true) => self.sums::<V, 9, 2>(),
-                (10, true) => self.sums::<V, 10, 2>(),
-                (11, true) => self.sums::<V, 11, 2>(),
-                (12, true) => self.sums::<V, 12, 2>(),
-                (1, false) => self.sums::<V, 1, 1>(),
-                (2, false) => self.sums::<V, 2, 1>(),
-                (3, false) => self.sums::<V, 3, 1>(),
-                (4, false) => self.sums::<V, 4, 1>(),
-                (5, false) => self.sums::<V, 5, 1>(),
-                (6, false) => self.sums::<V, 6, 1>(),
-                (7, false) => self.sums::<V, 7, 1>(),
-                (8, false) => self.sums::<V, 8, 1>(),
-                (9, false) => self.sums::<V, 9, 1>(),
-                (10, false) => self.sums::<V, 10, 1>(),
-                (11, false) => self.sums::<V, 11, 1>(),
-                (12, false) => self.sums::<V, 12, 1>(),
+            match height {
+                1 => self.sums::<V, 1, W, COPY>(),
+                2 => self.sums::<V, 2, W, COPY>(),
+                3 => self.sums::<V, 3, W, COPY>(),
+                4 => self.sums::<V, 4, W, COPY>(),
+                5 => self.sums::<V, 5, W, COPY>(),
+                6 => self.sums::<V, 6, W, COPY>(),
+                7 => self.sums::<V, 7, W, COPY>(),
+                8 => self.sums::<V, 8, W, COPY>(),
+                9 => self.sums::<V, 9, W, COPY>(),
+                10 => self.sums::<V, 10, W, COPY>(),
+                11 => self.sums::<V, 11, W, COPY>(),
+                12 => self.sums::<V, 12, W, COPY>(),
                 _ => unreachable!("a strip has 1 to 12 rows"),
             }
         }
@@ -207,22 +244,31 @@ impl Tile {
     /// `H` rows of `W` vectors.
     ///
     /// # Safety
-    /// As [`Tile::run`].
+    /// As [`Tile::of_width`].
     #[inline(always)]
-    unsafe fn sums<V: Lanes, const H: usize, const W: usize>(&self) {
+    unsafe fn sums<V: Lanes, const H: usize, const W: usize, const COPY: bool>(&self) {
         let mut sums = [[V::splat(0.0); W]; H];
         let (mut a, mut b) = (self.a, self.b);
-        // SAFETY: `depth` steps are packed, each `H` numbers of a and a strip of b; the caller vouches for c.
+        let mut copy = self.copy.unwrap_or(std::ptr::null_mut());
+        // SAFETY: the caller vouches for all steps and for c; what is prefetched need not exist.
         unsafe {
             for _ in 0..self.depth {
+                prefetch(a.wrapping_add(NEAR * self.a_step), 1);
                 let row = vectors::<V, W>(b);
+                if COPY {
+                    prefetch(b.wrapping_add(FAR * self.b_step), W * LANES);
+                    for (v, row) in row.iter().enumerate() {
+                        row.store(copy.add(v * LANES));
+                    }
+                    copy = copy.wrapping_add(W * LANES);
+                }
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let a = V::splat(*a.add(i));
                     for (v, sum) in sums.iter_mut().enumerate() {
                         *sum = a.fma(row[v], *sum);
                     }
                 }
-                (a, b) = (a.add(H), b.add(widest::<V>()));
+                (a, b) = (a.wrapping_add(self.a_step), b.wrapping_add(self.b_step));
             }
             for (i, sums) in sums.iter().enumerate() {
                 for (v, sum) in sums.iter().enumerate() {
