@@ -1,7 +1,7 @@
 //! Some rows of a table, and numbers for each of them: the gradient of a table of which a step touches few rows.
 
 use crate::arena::Shared;
-use crate::kernels::elementwise::add_row;
+use crate::kernels::rows::add_row;
 use crate::team::Team;
 
 /// Numbers that one task adds up.

@@ -11,7 +11,7 @@ use crate::batch::{BatchMetrics, BatchView, Targets};
 use crate::gradients::{Gradients, TableGradient};
 use crate::graph::{Graph, Node};
 use crate::kernels::Isa;
-use crate::kernels::elementwise::add_row;
+use crate::kernels::rows::add_row;
 use crate::layer::{Backward, WeightsShard};
 use crate::losses::Measure;
 use crate::model::{Model, Output};

@@ -150,17 +150,3 @@ unsafe fn dispatch_derivative(
 ) {
     function.dispatch(DeriveWith { isa, from, dy, dx, len });
 }
-
-/// Adds `row` to every row of `matrix`.
-pub(crate) fn add_row(matrix: &mut [f32], row: &[f32]) {
-    for target in matrix.chunks_exact_mut(row.len()) {
-        target.iter_mut().zip(row).for_each(|(target, value)| *target += value);
-    }
-}
-
-/// Adds every row of `matrix`, which has rows of `columns`, to `sums`.
-pub(crate) fn sum_rows(matrix: &[f32], columns: usize, sums: &mut [f32]) {
-    for row in matrix.chunks_exact(columns) {
-        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-    }
-}

@@ -21,6 +21,7 @@ mod portable;
 pub(crate) mod prefetch;
 pub(crate) mod recurrent;
 pub(crate) mod response_norm;
+pub(crate) mod rows;
 pub(crate) mod softmax;
 pub(crate) mod update;
 

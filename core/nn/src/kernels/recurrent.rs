@@ -4,6 +4,7 @@
 //! The formulas are in `layers::{lstm, gru, rnn}`.
 
 use super::lanes::{LANES, Lanes, load_or};
+use super::prefetch::prefetch;
 use super::{Isa, Kernel, math};
 
 /// A kind of cell.
@@ -100,6 +101,9 @@ pub(crate) struct StepGradient<'a> {
     pub(crate) dstate: &'a mut [f32],
 }
 
+/// How many rows ahead memory is asked for.
+const ROWS_AHEAD: usize = 2;
+
 /// Makes a step.
 ///
 /// # Panics
@@ -180,6 +184,14 @@ impl At {
     unsafe fn part<V: Lanes>(self, numbers: &[f32], parts: usize, part: usize) -> V {
         // SAFETY: the caller vouches for it; `i + count` is at most `hidden`.
         unsafe { load_or(numbers, (self.row * parts + part) * self.hidden + self.i, self.count, 0.0) }
+    }
+
+    /// Asks for the same part some rows further on: what is kept of all steps is in no cache, and each step of a row
+    /// needs more of its arrays at once than a CPU notices to lie in order.
+    #[inline(always)]
+    fn ask(self, numbers: &[f32], parts: usize, part: usize) {
+        let at = ((self.row + ROWS_AHEAD) * parts + part) * self.hidden + self.i;
+        prefetch(numbers.as_ptr().wrapping_add(at), LANES);
     }
 
     /// # Safety
@@ -335,6 +347,7 @@ impl CellKernel for Lstm {
             let o = math::sigmoid(gate::<V, Self>(step, at, 3));
             let c = f.fma(at.part(step.before.kept, 5, 4), i.mul(g));
             for (part, value) in [i, f, g, o, c].into_iter().enumerate() {
+                at.ask(step.kept, 5, part);
                 at.write(step.kept, 5, part, value);
             }
             o.mul(math::tanh(c))
@@ -343,6 +356,8 @@ impl CellKernel for Lstm {
 
     #[inline(always)]
     unsafe fn backward<V: Lanes>(self, step: &mut StepGradient<'_>, at: At) {
+        (0..5).for_each(|part| at.ask(step.kept, 5, part));
+        at.ask(step.before.kept, 5, 4);
         // SAFETY: the caller vouches for it.
         unsafe {
             let [i, f, g, o, c]: [V; 5] = std::array::from_fn(|part| at.part(step.kept, 5, part));
@@ -382,6 +397,7 @@ impl CellKernel for Gru {
             let input: V = at.part::<V>(step.input, 3, 2).add(first.part(step.bias[0], 3, 2));
             let n = math::tanh(r.fma(state, input));
             for (part, value) in [r, z, n, state].into_iter().enumerate() {
+                at.ask(step.kept, 4, part);
                 at.write(step.kept, 4, part, value);
             }
             z.fma(at.state::<V>(step.before.h, step.stride).sub(n), n)
@@ -390,6 +406,7 @@ impl CellKernel for Gru {
 
     #[inline(always)]
     unsafe fn backward<V: Lanes>(self, step: &mut StepGradient<'_>, at: At) {
+        (0..4).for_each(|part| at.ask(step.kept, 4, part));
         // SAFETY: the caller vouches for it.
         unsafe {
             let [r, z, n, state]: [V; 4] = std::array::from_fn(|part| at.part(step.kept, 4, part));

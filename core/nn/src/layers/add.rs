@@ -3,7 +3,7 @@
 //! x and y of any shape.
 
 use super::dims::same_shape;
-use crate::kernels::elementwise::add_row;
+use crate::kernels::rows::add_row;
 use crate::layer::{Backward, Forward, Layer, Misfit, Needs};
 use crate::shape::{Layout, Shape};
 use ringspin_job::ParamReader;

@@ -14,7 +14,7 @@ use crate::kernels::Bounds;
 use crate::kernels::conv::{
     self, BackwardData, BackwardDataArgs, BackwardWeights, BackwardWeightsArgs, Begin, Choice, ForwardArgs,
 };
-use crate::kernels::elementwise::{add_row, sum_rows};
+use crate::kernels::rows::{add_row, sum_rows};
 use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Wide};
 use crate::registry::ParamDoc;
 use crate::shape::{Image, Shape};
@@ -219,7 +219,7 @@ impl Wide for ConvTranspose {
             if !pass.accumulate {
                 dbias.fill(0.0);
             }
-            sum_rows(dy, self.conv.input.c, dbias);
+            sum_rows(isa, (dy, self.conv.input.c), dbias);
         }
         let args = BackwardWeightsArgs {
             records,

@@ -5,8 +5,8 @@
 //! With `sparse` the gradient is that of the touched rows alone ([`crate::SparseRows`]). Numbers of the record are
 //! `f32`, exact for whole numbers below 2²⁴: larger tables are refused.
 
-use crate::kernels::elementwise::add_row;
 use crate::kernels::prefetch::prefetch;
+use crate::kernels::rows::add_row;
 use crate::layer::{
     Backward, Forward, Init, Layer, Misfit, Needs, ParameterKind, ParameterSpec, Sharded, Tabled,
     WeightsShard,
@@ -39,7 +39,7 @@ pub(crate) const SPARSE: ParamDoc = ParamDoc::new(
 
 /// Whole numbers up to here are exact in `f32`.
 const MAX_ROWS: usize = 1 << 24;
-/// How many rows ahead of the one that is copied memory is asked for: rows lie anywhere.
+/// How many rows ahead of the one that is copied or added memory is asked for: rows lie anywhere.
 const ROWS_AHEAD: usize = 8;
 /// Pieces of the table for its gradient: each reads all ids.
 const SHARDS: usize = 16;
@@ -119,10 +119,14 @@ impl RowTable {
 
     /// Adds `gradient` to the row of `id` in `dparams`, which holds the rows `rows`.
     pub(super) fn add(&self, dparams: &mut [f32], rows: &Range<usize>, id: f32, gradient: &[f32]) {
-        let row = id as usize;
-        if rows.contains(&row) && !self.is_padding(id) {
-            add_row(&mut dparams[(row - rows.start) * self.columns..][..self.columns], gradient);
+        if self.learns(rows, id) {
+            add_row(&mut dparams[(id as usize - rows.start) * self.columns..][..self.columns], gradient);
         }
+    }
+
+    /// Whether `rows` hold the row of `id`, and it has a gradient.
+    fn learns(&self, rows: &Range<usize>, id: f32) -> bool {
+        rows.contains(&(id as usize)) && !self.is_padding(id)
     }
 }
 
@@ -140,7 +144,14 @@ struct Embedding {
 
 impl Embedding {
     fn gradient(&self, x: &[f32], dy: &[f32], rows: &Range<usize>, dparams: &mut [f32]) {
-        for (id, dy) in x.iter().zip(dy.chunks_exact(self.table.columns)) {
+        let columns = self.table.columns;
+        let gradients =
+            || x.iter().zip(dy.chunks_exact(columns)).filter(|(id, _)| self.table.learns(rows, **id));
+        let ask = |(_, dy): (&f32, &[f32])| prefetch(dy.as_ptr(), columns);
+        let mut coming = gradients();
+        coming.by_ref().take(ROWS_AHEAD).for_each(ask);
+        for (id, dy) in gradients() {
+            coming.next().into_iter().for_each(ask);
             self.table.add(dparams, rows, *id, dy);
         }
     }

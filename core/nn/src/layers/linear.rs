@@ -7,8 +7,8 @@ use super::dims::rows;
 use super::linear_whole::WHOLE_WEIGHTS;
 use super::projection::Projection;
 use crate::kernels::Isa;
-use crate::kernels::elementwise::{add_row, sum_rows};
 use crate::kernels::gemm::weights_gradient;
+use crate::kernels::rows::{add_row, sum_rows};
 use crate::layer::{
     Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec, Sharded, WeightsShard, Wide,
 };
@@ -134,7 +134,7 @@ impl Layer for Linear {
             let (dweight, dbias) = dparams.split_at_mut(self.weights());
             self.projection().gradient(isa, (pass.dy, self.outputs), (pass.x, self.inputs), dweight);
             if self.bias {
-                sum_rows(pass.dy, self.outputs, dbias);
+                sum_rows(isa, (pass.dy, self.outputs), dbias);
             }
         }
     }
@@ -172,9 +172,7 @@ impl Sharded for Linear {
             if !pass.accumulate {
                 dbias.fill(0.0);
             }
-            for row in pass.dy.chunks_exact(self.outputs) {
-                sum_rows(&row[rows.clone()], rows.len(), dbias);
-            }
+            sum_rows(pass.isa, dy, dbias);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! the first step that has it. A second input of one number a record is its length: steps beyond it do not exist; with
 //! `masked` it is a mask (T), and steps where it is not 0 do not exist. A record without any step gives 0.
 
-use crate::kernels::elementwise::add_row;
+use crate::kernels::rows::add_row;
 use crate::layer::{Backward, Forward, Layer, Misfit, Needs};
 use crate::layers::dims::sequence;
 use crate::registry::ParamDoc;

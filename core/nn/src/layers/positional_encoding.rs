@@ -4,7 +4,7 @@
 //! Learned: P is the parameter `weight`, as of an embedding of the numbers 0 to T - 1. `dx = dy`, `dP = Σ dy` over the
 //! records.
 
-use crate::kernels::elementwise::{add_row, sum_rows};
+use crate::kernels::rows::{add_row, sum_rows};
 use crate::layer::{Backward, Forward, Init, Layer, Misfit, Needs, ParameterSpec};
 use crate::layers::dims::sequence;
 use crate::registry::ParamDoc;
@@ -95,7 +95,7 @@ impl Layer for PositionalEncoding {
             dx.copy_from_slice(pass.dy);
         }
         if let Some(dparams) = pass.dparams.filter(|dparams| !dparams.is_empty()) {
-            sum_rows(pass.dy, self.shape.elements(), dparams);
+            sum_rows(pass.context.isa, (pass.dy, self.shape.elements()), dparams);
         }
     }
 }

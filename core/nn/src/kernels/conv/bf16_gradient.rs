@@ -12,9 +12,9 @@ use super::gradient::GradientJob;
 use super::size::ConvSize;
 use super::tile::{PANEL, Start, panel_width};
 use super::weights::panels_len;
-use crate::kernels::elementwise::sum_rows;
 use crate::kernels::gemm::bf16::{Band, Engine, STEP, exchanged, panel_len};
 use crate::kernels::lanes::{LANES, Lanes};
+use crate::kernels::rows::sum_rows;
 use crate::kernels::{Bounds, Isa, Kernel};
 use crate::team::Team;
 use std::ops::Range;
@@ -155,7 +155,7 @@ impl GradientOfPairs {
                 self.multiply(team, isa, &chunk, areas);
             }
         }
-        self.bias(team, &mut job, &mut rest[..bias_len]);
+        self.bias(team, isa, &mut job, &mut rest[..bias_len]);
         self.unpack(team, areas, job);
     }
 
@@ -275,7 +275,7 @@ impl GradientOfPairs {
     }
 
     /// Sums of dy, image by image, then of the images.
-    fn bias(&self, team: &mut Team, job: &mut GradientJob<'_>, scratch: &mut [f32]) {
+    fn bias(&self, team: &mut Team, isa: Isa, job: &mut GradientJob<'_>, scratch: &mut [f32]) {
         let Some(dbias) = &mut job.dbias else { return };
         let (dy, [h, w, outputs]) = (job.dy, self.size.output);
         let target = Target::new(scratch);
@@ -283,12 +283,12 @@ impl GradientOfPairs {
             // SAFETY: every image has its own sums.
             let sums = unsafe { target.write(record * outputs, outputs) };
             sums.fill(0.0);
-            sum_rows(&dy[record * h * w * outputs..][..h * w * outputs], outputs, sums);
+            sum_rows(isa, (&dy[record * h * w * outputs..][..h * w * outputs], outputs), sums);
         });
         if !job.add {
             dbias.fill(0.0);
         }
-        sum_rows(&scratch[..job.records * outputs], outputs, dbias);
+        sum_rows(isa, (&scratch[..job.records * outputs], outputs), dbias);
     }
 
     /// Writes the sums, `[panel][tap][input][output of the panel]`, in PyTorch's order.

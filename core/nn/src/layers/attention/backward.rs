@@ -2,8 +2,8 @@
 
 use super::Attention;
 use crate::kernels::attention::shares_gradient;
-use crate::kernels::elementwise::sum_rows;
 use crate::kernels::gemm::{Matrix, multiply};
+use crate::kernels::rows::sum_rows;
 use crate::layer::Backward;
 
 impl Attention {
@@ -17,7 +17,7 @@ impl Attention {
         if let Some(to) = &mut dparams {
             self.out_projection().gradient(isa, (pass.dy, e), (kept.o, e), to.out_weight);
             if self.bias {
-                sum_rows(pass.dy, e, to.out_bias);
+                sum_rows(isa, (pass.dy, e), to.out_bias);
             }
         }
         let [q, k, v] = self.parts(records);
@@ -64,7 +64,7 @@ impl Attention {
                 let dweight = &mut to.in_weight[group * projection.weights()..][..projection.weights()];
                 projection.gradient(isa, (gradient, width), (input, e), dweight);
                 if self.bias {
-                    sum_rows(gradient, width, &mut to.in_bias[group * width..][..width]);
+                    sum_rows(isa, (gradient, width), &mut to.in_bias[group * width..][..width]);
                 }
             }
         }

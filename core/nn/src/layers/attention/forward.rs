@@ -2,8 +2,8 @@
 
 use super::Attention;
 use crate::kernels::attention::shares;
-use crate::kernels::elementwise::add_row;
 use crate::kernels::gemm::{Matrix, multiply};
+use crate::kernels::rows::add_row;
 use crate::layer::Forward;
 
 impl Attention {

@@ -1,9 +1,9 @@
 //! Back through the steps, last layer first.
 
 use super::{Block, Part, Place, Recurrent};
-use crate::kernels::elementwise::{add_row, sum_rows};
 use crate::kernels::gemm::weights_gradient;
 use crate::kernels::recurrent::{Active, Before, StepGradient, step_gradient};
+use crate::kernels::rows::{add_row, sum_rows};
 use crate::layer::Backward;
 use std::ops::Range;
 
@@ -225,8 +225,13 @@ impl Recurrent {
             weights_gradient(isa, size, (dstates, gates), (states, columns), dweight, true);
         }
         if self.bias {
-            sum_rows(dgates, gates, &mut dparams[part.bias_ih.clone()]);
-            sum_rows(dstates, gates, &mut dparams[part.bias_hh.clone()]);
+            sum_rows(isa, (dgates, gates), &mut dparams[part.bias_ih.clone()]);
+            if self.cell.splits() {
+                sum_rows(isa, (dstates, gates), &mut dparams[part.bias_hh.clone()]);
+            } else {
+                // The same sums.
+                dparams.copy_within(part.bias_ih.clone(), part.bias_hh.start);
+            }
         }
     }
 
@@ -254,14 +259,13 @@ impl Recurrent {
             Below::Input(Some(dx)) => {
                 let dinputs = &mut room.dinputs[..steps.len() * records * inputs];
                 projection.backward(isa, gradient, weights, (dinputs, inputs), false);
-                let mut gradients = room.dinputs.chunks_exact(inputs);
-                for t in steps.clone() {
-                    for (dx, gradient) in dx.chunks_exact_mut(self.steps * inputs).zip(&mut gradients) {
-                        let dx = &mut dx[t * inputs..][..inputs];
+                for (record, dx) in dx.chunks_exact_mut(self.steps * inputs).enumerate() {
+                    let gradients = dinputs[record * inputs..].chunks(records * inputs);
+                    for (dx, gradient) in dx[steps.start * inputs..].chunks_exact_mut(inputs).zip(gradients) {
                         if place.direction == 0 {
-                            dx.copy_from_slice(gradient);
+                            dx.copy_from_slice(&gradient[..inputs]);
                         } else {
-                            add_row(dx, gradient);
+                            add_row(dx, &gradient[..inputs]);
                         }
                     }
                 }

@@ -27,7 +27,7 @@ use std::ops::Range;
 
 /// Rows (steps times records) whose sums over the inputs are computed together: they stay in the cache until the steps
 /// have used them.
-const CHUNK_ROWS: usize = 512;
+const CHUNK_ROWS: usize = 256;
 /// Fewest records of a block: rows of the products over the states.
 const LEAST_RECORDS: usize = 16;
 /// More layers than this are a typing mistake.
@@ -283,10 +283,11 @@ impl Recurrent {
     ) -> &'a [f32] {
         let (rows, inputs) = (steps.len() * block.records, self.inputs(layer));
         let Some(below) = below else {
-            let mut targets = chunk.chunks_exact_mut(inputs);
-            for t in steps.clone() {
-                for (record, to) in x.chunks_exact(self.steps * inputs).zip(&mut targets) {
-                    to.copy_from_slice(&record[t * inputs..][..inputs]);
+            // What a record has of these steps lies together.
+            for (record, x) in x.chunks_exact(self.steps * inputs).enumerate() {
+                let x = x[steps.start * inputs..steps.end * inputs].chunks_exact(inputs);
+                for (x, to) in x.zip(chunk[record * inputs..].chunks_mut(block.records * inputs)) {
+                    to[..inputs].copy_from_slice(x);
                 }
             }
             return &chunk[..rows * inputs];
