@@ -39,6 +39,9 @@ pub(in crate::kernels) fn even_parts(count: usize, most: usize) -> impl Iterator
     (0..parts).map(move |part| (begin(part), begin(part + 1) - begin(part)))
 }
 
+/// Rows of results that are sent for every [`LANES`] steps.
+const RESULTS: usize = 2;
+
 /// What a sum begins with.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) enum Start {
@@ -335,6 +338,9 @@ impl Tile for RowTile<'_> {
         unsafe {
             let mut sums = self.begin::<V, H, W>();
             let mut b = self.b;
+            // Rows of results that are sent for, a few at a time: these, or, where these were just read, the next.
+            let ahead = if matches!(self.start, Start::Memory) { H } else { 0 };
+            let mut coming = ahead..ahead + H;
             for segment in self.segments {
                 let first = self.a.add(*segment as usize);
                 // Three rows share a pointer, so that all rows can be addressed without running out of registers.
@@ -349,6 +355,11 @@ impl Tile for RowTile<'_> {
                     if self.distant {
                         for i in 0..H {
                             prefetch(rows[i / 3].wrapping_add((H + i % 3) * self.a_stride));
+                        }
+                    }
+                    for row in coming.by_ref().take(RESULTS) {
+                        for v in 0..W {
+                            prefetch(self.c.wrapping_add(row * self.c_stride + v * LANES));
                         }
                     }
                     for _ in 0..steps {
