@@ -10,6 +10,7 @@
 //! the height of a tile: how the work is cut never shows in the bits.
 
 use super::super::lanes::{LANES, Lanes, vectors};
+use super::super::prefetch::{prefetch, prefetch_second};
 use super::super::{Bounds, Isa, Kernel};
 
 /// Output channels of a panel of weights.
@@ -97,7 +98,14 @@ impl Kernel for RowBand<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
+        // Behind the panel lie, nearly always, the weights that are needed next. Where rows are few, they are no sooner there
+        // than they are done with; so every tile sends for its share of them.
+        let panel = self.segments.len() * self.length * panel_width(self.columns);
+        let tiles = self.lines * self.rows.div_ceil(tallest::<V>());
+        let chunks = self.segments.len() * self.length.div_ceil(LANES);
+        let share = panel.div_ceil((tiles * chunks).max(1)).next_multiple_of(LANES);
         for column in (0..self.columns).step_by(widest::<V>()) {
+            let mut sent = if column == 0 { 0 } else { panel };
             for line in 0..self.lines {
                 for (row, height) in even_parts(self.rows, tallest::<V>()) {
                     let tile = RowTile {
@@ -116,7 +124,9 @@ impl Kernel for RowBand<'_> {
                         },
                         bounds: self.bounds,
                         distant: self.distant && column == 0,
+                        next: (self.b.wrapping_add(panel + sent), if sent < panel { share } else { 0 }),
                     };
+                    sent += share * chunks;
                     // SAFETY: `RowBand::run`'s caller vouches for every row and column; the height is at most `tallest`.
                     unsafe { compute::<V>(&tile, height) }
                 }
@@ -194,6 +204,8 @@ struct RowTile<'a> {
     start: Start,
     bounds: Bounds,
     distant: bool,
+    /// What is sent for meanwhile of the numbers behind the panel, and how many every [`LANES`] steps.
+    next: (*const f32, usize),
 }
 
 impl RowTile<'_> {
@@ -296,19 +308,6 @@ struct OuterTile<'a> {
     vectors: usize,
 }
 
-/// Has the cache line of `at` brought in, wherever that is.
-#[inline(always)]
-fn prefetch(at: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which no address makes a fault.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
 /// The same number, of which the compiler no longer knows where it comes from: it would otherwise give every row of a
 /// tile a pointer of its own, more than there are registers.
 #[inline(always)]
@@ -341,6 +340,7 @@ impl Tile for RowTile<'_> {
             // Rows of results that are sent for, a few at a time: these, or, where these were just read, the next.
             let ahead = if matches!(self.start, Start::Memory) { H } else { 0 };
             let mut coming = ahead..ahead + H;
+            let (mut next, share) = self.next;
             for segment in self.segments {
                 let first = self.a.add(*segment as usize);
                 // Three rows share a pointer, so that all rows can be addressed without running out of registers.
@@ -354,14 +354,14 @@ impl Tile for RowTile<'_> {
                     left -= steps;
                     if self.distant {
                         for i in 0..H {
-                            prefetch(rows[i / 3].wrapping_add((H + i % 3) * self.a_stride));
+                            prefetch(rows[i / 3].wrapping_add((H + i % 3) * self.a_stride), 1);
                         }
                     }
                     for row in coming.by_ref().take(RESULTS) {
-                        for v in 0..W {
-                            prefetch(self.c.wrapping_add(row * self.c_stride + v * LANES));
-                        }
+                        prefetch(self.c.wrapping_add(row * self.c_stride), W * LANES);
                     }
+                    prefetch_second(next, share);
+                    next = next.wrapping_add(share);
                     for _ in 0..steps {
                         let panel = vectors::<V, W>(b);
                         for (three, row) in sums.chunks_mut(3).zip(rows) {
