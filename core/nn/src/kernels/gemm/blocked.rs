@@ -111,49 +111,89 @@ impl Product<'_> {
         let a = Source { start: self.a.data.as_ptr(), across: down, along: right };
         let [down, right] = self.b.stride;
         let b = Source { start: self.b.data.as_ptr(), across: right, along: down };
-        // What lies side by side for a step, but not on another page for each step, needs no packing.
-        let a_lies = a.across == 1 && a.along < PAGE;
         for l in (0..k).step_by(DEPTH) {
             let depth = DEPTH.min(k - l);
-            let add = self.accumulate || l > 0;
             for j in (0..n).step_by(columns) {
-                let columns = columns.min(n - j);
                 for i in (0..m).step_by(rows) {
-                    let strips = Strips::of::<V>(rows.min(m - i));
-                    if !a_lies {
-                        // SAFETY: rows and steps stay below m and k, and within what is packed.
-                        unsafe { pack::<V>(a.at(i, l), strips.each(), depth, a_to) };
-                    }
-                    for strip in (0..columns).step_by(widest::<V>()) {
-                        let columns = widest::<V>().min(columns - strip);
-                        // SAFETY: rows, columns and steps stay below m, n and k, and within what is packed; what is read
-                        // where it lies are whole vectors.
-                        unsafe {
-                            let (b, packed) = (b.at(j + strip, l), b_to.add(strip * depth));
-                            let b_lies = b.across == 1 && columns == widest::<V>();
-                            if i == 0 && !b_lies {
-                                let strip = Strip { first: 0, size: columns, width: widest::<V>() };
-                                pack::<V>(b, std::iter::once(strip), depth, packed);
-                            }
-                            for Strip { first, size: height, .. } in strips.each() {
-                                let (a, a_step) = if a_lies {
-                                    (a.at(i + first, l).start, a.along)
-                                } else {
-                                    (a_to.add(first * depth).cast_const(), height)
-                                };
-                                let c = self.c.as_mut_ptr().add((i + first) * self.stride + j + strip);
-                                let (b, b_step, copy) = if b_lies && i + first == 0 {
-                                    (b.start, b.along, (m > height).then_some(packed))
-                                } else {
-                                    (packed.cast_const(), widest::<V>(), None)
-                                };
-                                let stride = self.stride;
-                                Tile { depth, a, a_step, b, b_step, copy, c, stride, columns, add }
-                                    .run::<V>(height);
-                            }
-                        }
-                    }
+                    let block = Block {
+                        a: a.at(i, l),
+                        a_packed: a_to,
+                        b: b.at(j, l),
+                        b_packed: b_to,
+                        c: self.c[i * self.stride + j..].as_mut_ptr(),
+                        stride: self.stride,
+                        rows: rows.min(m - i),
+                        columns: columns.min(n - j),
+                        depth,
+                        first: i == 0,
+                        last: i + rows >= m,
+                        add: self.accumulate || l > 0,
+                    };
+                    // SAFETY: rows, columns and steps stay below m, n and k, and within what is packed; b is packed by the
+                    // first block of rows.
+                    unsafe { block.run::<V>() };
                 }
+            }
+        }
+    }
+}
+
+/// Some rows, columns and steps of a product.
+struct Block {
+    a: Source,
+    a_packed: *mut f32,
+    b: Source,
+    b_packed: *mut f32,
+    c: *mut f32,
+    stride: usize,
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    /// Whether these are the first rows, which find b not packed yet, and whether they are the last.
+    first: bool,
+    last: bool,
+    /// Whether to add to what is there.
+    add: bool,
+}
+
+impl Block {
+    /// # Safety
+    /// There are so many rows, columns and steps, and room for them packed; b is packed unless this is the first.
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) {
+        let Block { depth, stride, add, .. } = self;
+        let strips = Strips::of::<V>(self.rows);
+        // What lies side by side for a step needs no packing, unless every step is on another page.
+        let a_lies = self.a.across == 1 && self.a.along < PAGE;
+        if !a_lies {
+            // SAFETY: the caller vouches for it.
+            unsafe { pack::<V>(self.a, strips.each(), depth, self.a_packed) };
+        }
+        for column in (0..self.columns).step_by(widest::<V>()) {
+            let columns = widest::<V>().min(self.columns - column);
+            let (b, b_packed) = (self.b.at(column, 0), self.b_packed.wrapping_add(column * depth));
+            let b_lies = b.across == 1 && columns == widest::<V>();
+            if self.first && !b_lies {
+                let strip = Strip { first: 0, size: columns, width: widest::<V>() };
+                // SAFETY: the caller vouches for it.
+                unsafe { pack::<V>(b, std::iter::once(strip), depth, b_packed) };
+            }
+            for Strip { first: row, size: height, .. } in strips.each() {
+                let (a, a_step) = if a_lies {
+                    (self.a.at(row, 0).start, self.a.along)
+                } else {
+                    (self.a_packed.wrapping_add(row * depth).cast_const(), height)
+                };
+                let (b, b_step, copy) = if self.first && b_lies && row == 0 {
+                    let others = !self.last || height < self.rows;
+                    (b.start, b.along, others.then_some(b_packed))
+                } else {
+                    (b_packed.cast_const(), widest::<V>(), None)
+                };
+                let c = self.c.wrapping_add(row * stride + column);
+                let tile = Tile { depth, a, a_step, b, b_step, copy, c, stride, columns, add };
+                // SAFETY: the caller vouches for it; what is read where it lies are whole vectors.
+                unsafe { tile.run::<V>(height) };
             }
         }
     }
