@@ -1,6 +1,7 @@
 //! Tests of whole passes: against PyTorch, against other numbers of threads, records and blocks.
 
 use crate::golden::{component, json, noise};
+#[cfg(not(feature = "blas"))]
 use crate::kernels::Isa;
 use crate::optimizers::{Due, UpdateOptions, Updater};
 use crate::{

@@ -186,8 +186,8 @@ impl At {
         unsafe { load_or(numbers, (self.row * parts + part) * self.hidden + self.i, self.count, 0.0) }
     }
 
-    /// Asks for the same part some rows further on: what is kept of all steps is in no cache, and each step of a row
-    /// needs more of its arrays at once than a CPU notices to lie in order.
+    /// Asks for the same part some rows further on: what is kept of all steps is in no cache, and a row reads from more
+    /// places at once than a CPU follows by itself.
     #[inline(always)]
     fn ask(self, numbers: &[f32], parts: usize, part: usize) {
         let at = ((self.row + ROWS_AHEAD) * parts + part) * self.hidden + self.i;

@@ -4,14 +4,17 @@ use super::lanes::{LANES, Lanes};
 use super::{Isa, Kernel};
 
 /// Adds `row` to every row of `matrix`.
+///
+/// # Panics
+/// When the row is empty.
 pub(crate) fn add_row(matrix: &mut [f32], row: &[f32]) {
     for target in matrix.chunks_exact_mut(row.len()) {
         target.iter_mut().zip(row).for_each(|(target, value)| *target += value);
     }
 }
 
-/// Adds every row that a slice holds to `sums`, the first row first: rows `stride` numbers apart, of as many numbers as there
-/// are sums.
+/// Adds every whole row that a slice holds to `sums`, the first row first: rows `stride` numbers apart, of as many numbers as
+/// there are sums.
 ///
 /// # Panics
 /// When rows overlap.
@@ -25,7 +28,7 @@ pub(crate) fn sum_rows(isa: Isa, (matrix, stride): (&[f32], usize), sums: &mut [
     isa.run(SumRows { matrix, stride, rows, sums });
 }
 
-/// Vectors that are summed together: enough that no sum waits for the one before.
+/// Vectors that are summed together: enough that no sum waits for the one before, where there are as many.
 const TOGETHER: usize = 4;
 
 struct SumRows<'a> {

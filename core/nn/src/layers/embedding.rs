@@ -120,8 +120,13 @@ impl RowTable {
     /// Adds `gradient` to the row of `id` in `dparams`, which holds the rows `rows`.
     pub(super) fn add(&self, dparams: &mut [f32], rows: &Range<usize>, id: f32, gradient: &[f32]) {
         if self.learns(rows, id) {
-            add_row(&mut dparams[(id as usize - rows.start) * self.columns..][..self.columns], gradient);
+            add_row(self.gradient_row(dparams, rows, id), gradient);
         }
+    }
+
+    /// The row of `id` in `dparams`, which holds the rows `rows`.
+    fn gradient_row<'a>(&self, dparams: &'a mut [f32], rows: &Range<usize>, id: f32) -> &'a mut [f32] {
+        &mut dparams[(id as usize - rows.start) * self.columns..][..self.columns]
     }
 
     /// Whether `rows` hold the row of `id`, and it has a gradient.
@@ -152,7 +157,7 @@ impl Embedding {
         coming.by_ref().take(ROWS_AHEAD).for_each(ask);
         for (id, dy) in gradients() {
             coming.next().into_iter().for_each(ask);
-            self.table.add(dparams, rows, *id, dy);
+            add_row(self.table.gradient_row(dparams, rows, *id), dy);
         }
     }
 }

@@ -40,7 +40,7 @@ pub(in crate::kernels) fn even_parts(count: usize, most: usize) -> impl Iterator
     (0..parts).map(move |part| (begin(part), begin(part + 1) - begin(part)))
 }
 
-/// Rows of results that are sent for every [`LANES`] steps.
+/// Rows of results that are sent for every [`LANES`] steps; where there are few steps, not all of them.
 const RESULTS: usize = 2;
 
 /// What a sum begins with.
@@ -98,8 +98,9 @@ impl Kernel for RowBand<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        // Behind the panel lie, nearly always, the weights that are needed next. Where rows are few, they are no sooner there
-        // than they are done with; so every tile sends for its share of them.
+        // Behind the panel lie the weights that are needed next (but for convolutions of several images a task: they ask for
+        // some twice). Where rows are few, they are no sooner there than they are done with; so every tile sends for its
+        // share of them.
         let panel = self.segments.len() * self.length * panel_width(self.columns);
         let tiles = self.lines * self.rows.div_ceil(tallest::<V>());
         let chunks = self.segments.len() * self.length.div_ceil(LANES);

@@ -1,14 +1,16 @@
 //! `c = a · b` after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
 //!
 //! ```text
-//! for each DEPTH of the inner dimension, for each COLUMNS of b:   b packed, strips of some columns    (level 2 cache)
-//!   for each ROWS of a:                                           a packed, strips of some rows       (level 2 cache)
+//! for each DEPTH of the inner dimension, for each COLUMNS of b:   b in strips of some columns         (level 2 cache)
+//!   for each ROWS of a:                                           a in strips of some rows            (level 2 cache)
 //!     for each strip of b:                                                                            (level 1 cache)
 //!       for each strip of a:  a tile of c in registers, over the whole depth
 //! ```
 //!
-//! Packing would take a tenth of the time, most of it waiting for memory. So an a whose rows lie side by side is read
-//! where it is, and such a b is packed by the tiles that need it first, behind their arithmetic.
+//! Strips are packed, so that what a step needs lies together. That alone would take a tenth of the time, most of it waiting
+//! for memory. So an a of which the numbers of a step lie side by side anyhow (a transposed one, as of gradients of weights)
+//! is read where it is, unless every step is on a page of its own; and such a b is packed by the tiles that need it first,
+//! behind their arithmetic.
 //!
 //! A number of c is the sum, from 0 on, of one depth's products in their order, by fused multiply-adds, plus what
 //! the depths before gave: all that decides about its bits is the inner dimension.
@@ -24,7 +26,7 @@ use std::mem::MaybeUninit;
 const DEPTH: usize = 256;
 /// Columns of b that are packed at a time: with [`DEPTH`] a quarter of a 1 MiB second-level cache.
 const COLUMNS: usize = 256;
-/// Rows of a that are packed at a time.
+/// Rows of a that are read, or packed, at a time.
 const ROWS: usize = 96;
 /// The same for small products, which touch less of the stack.
 const FEW_COLUMNS: usize = 64;
@@ -34,7 +36,7 @@ const FEW_ROWS: usize = 24;
 const PAGE: usize = 1024;
 /// Steps of a that are fetched ahead from the second-level cache.
 const NEAR: usize = 8;
-/// Steps of b that are fetched ahead from memory.
+/// Steps of b that are fetched ahead from memory, on whatever page: b is read so only once.
 const FAR: usize = 32;
 
 /// Arguments of [`super::multiply`], checked.
@@ -126,7 +128,7 @@ impl Product<'_> {
                         columns: columns.min(n - j),
                         depth,
                         first: i == 0,
-                        last: i + rows >= m,
+                        all: m,
                         add: self.accumulate || l > 0,
                     };
                     // SAFETY: rows, columns and steps stay below m, n and k, and within what is packed; b is packed by the
@@ -149,9 +151,9 @@ struct Block {
     rows: usize,
     columns: usize,
     depth: usize,
-    /// Whether these are the first rows, which find b not packed yet, and whether they are the last.
+    /// Whether these are the first rows of the product, which find b not packed yet, and how many rows it has.
     first: bool,
-    last: bool,
+    all: usize,
     /// Whether to add to what is there.
     add: bool,
 }
@@ -185,8 +187,7 @@ impl Block {
                     (self.a_packed.wrapping_add(row * depth).cast_const(), height)
                 };
                 let (b, b_step, copy) = if self.first && b_lies && row == 0 {
-                    let others = !self.last || height < self.rows;
-                    (b.start, b.along, others.then_some(b_packed))
+                    (b.start, b.along, (height < self.all).then_some(b_packed))
                 } else {
                     (b_packed.cast_const(), widest::<V>(), None)
                 };
@@ -270,13 +271,13 @@ impl Tile {
                 4 => self.sums::<V, 4, W, COPY>(),
                 5 => self.sums::<V, 5, W, COPY>(),
                 6 => self.sums::<V, 6, W, COPY>(),
-                7 => self.sums::<V, 7, W, COPY>(),
-                8 => self.sums::<V, 8, W, COPY>(),
-                9 => self.sums::<V, 9, W, COPY>(),
-                10 => self.sums::<V, 10, W, COPY>(),
-                11 => self.sums::<V, 11, W, COPY>(),
-                12 => self.sums::<V, 12, W, COPY>(),
-                _ => unreachable!("a strip has 1 to 12 rows"),
+                7 if V::WIDE => self.sums::<V, 7, W, COPY>(),
+                8 if V::WIDE => self.sums::<V, 8, W, COPY>(),
+                9 if V::WIDE => self.sums::<V, 9, W, COPY>(),
+                10 if V::WIDE => self.sums::<V, 10, W, COPY>(),
+                11 if V::WIDE => self.sums::<V, 11, W, COPY>(),
+                12 if V::WIDE => self.sums::<V, 12, W, COPY>(),
+                _ => unreachable!("a strip has at most {} rows", tallest::<V>()),
             }
         }
     }
@@ -293,7 +294,7 @@ impl Tile {
         // SAFETY: the caller vouches for all steps and for c; what is prefetched need not exist.
         unsafe {
             for _ in 0..self.depth {
-                prefetch(a.wrapping_add(NEAR * self.a_step), 1);
+                prefetch(a.wrapping_add(NEAR * self.a_step + H - 1), 1);
                 let row = vectors::<V, W>(b);
                 if COPY {
                     prefetch(b.wrapping_add(FAR * self.b_step), W * LANES);

@@ -126,11 +126,17 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(40))]
 
         #[test]
-        fn products_are_right_and_the_same_on_every_cpu([m, n, k] in sizes(), ta: bool, tb: bool, gap in 0usize..3) {
+        fn products_are_right_and_the_same_on_every_cpu(
+            [m, n, k] in sizes(), ta: bool, tb: bool, gap in 0usize..3, wide in prop_oneof![0usize..3, 1020usize..1030],
+        ) {
             let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
             let expected = exact(&a, &b, [m, n, k]);
-            let (at, bt) = (transpose(&a, m, k), transpose(&b, k, n));
-            let a = if ta { Matrix::new(&at, k, m).transposed() } else { Matrix::new(&a, m, k) };
+            let bt = transpose(&b, k, n);
+            // Transposed, with gaps between the rows or a page from one to the next; the last ends with its numbers.
+            let (apart, at) = (m.max(wide), transpose(&a, m, k));
+            let rows = at.chunks(m).flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(f32::NAN, apart - m)));
+            let at: Vec<f32> = rows.take((k * apart).saturating_sub(apart - m)).collect();
+            let a = if ta { Matrix::strided(&at, k, m, apart).transposed() } else { Matrix::new(&a, m, k) };
             let b = if tb { Matrix::new(&bt, n, k).transposed() } else { Matrix::new(&b, k, n) };
             let stride = n + gap;
             let mut first: Option<Vec<u32>> = None;

@@ -229,7 +229,7 @@ impl Recurrent {
             if self.cell.splits() {
                 sum_rows(isa, (dstates, gates), &mut dparams[part.bias_hh.clone()]);
             } else {
-                // The same sums.
+                // The same sums, added to the same: where gradients are added up, both begin with zeros.
                 dparams.copy_within(part.bias_ih.clone(), part.bias_hh.start);
             }
         }

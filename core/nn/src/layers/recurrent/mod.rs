@@ -26,8 +26,8 @@ use ringspin_job::ParamReader;
 use std::ops::Range;
 
 /// Rows (steps times records) whose sums over the inputs are computed together: they stay in the cache until the steps
-/// have used them.
-const CHUNK_ROWS: usize = 256;
+/// have used them. Few in tests, so that small sequences have several chunks.
+const CHUNK_ROWS: usize = if cfg!(test) { 16 } else { 256 };
 /// Fewest records of a block: rows of the products over the states.
 const LEAST_RECORDS: usize = 16;
 /// More layers than this are a typing mistake.
