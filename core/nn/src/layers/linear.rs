@@ -37,10 +37,6 @@ const PACKED_ROWS: usize = 64;
 const SHARD_ROWS: usize = 256;
 /// Shards that are aimed at where a BLAS computes products.
 const BLAS_SHARDS: usize = 8;
-/// Of so few rows the gradient of some outputs at a time is computed, so that it is written in order: that takes the time.
-const FEW_ROWS: usize = 64;
-/// Those outputs: the rows of a tile.
-const FEW_OUTPUTS: usize = 12;
 /// Fewest outputs of a shard.
 const LEAST_SHARD_ROWS: usize = 32;
 
@@ -169,14 +165,9 @@ impl Sharded for Linear {
     fn weights_shard(&self, pass: WeightsShard<'_>) {
         let rows = self.shard_rows(pass.shard, pass.shards);
         let [dweight, dbias] = pass.dparams;
-        let (count, dy, x) =
-            (pass.records * self.rows, (&pass.dy[rows.start..], self.outputs), (pass.x, self.inputs));
-        let together = if count <= FEW_ROWS { FEW_OUTPUTS } else { rows.len() };
-        for (i, dweight) in dweight.chunks_mut(together * self.inputs).enumerate() {
-            let size = [count, dweight.len() / self.inputs, self.inputs];
-            let dy = (&dy.0[i * together..], dy.1);
-            weights_gradient(pass.isa, size, dy, x, dweight, pass.accumulate);
-        }
+        let size = [pass.records * self.rows, rows.len(), self.inputs];
+        let (dy, x) = ((&pass.dy[rows.start..], self.outputs), (pass.x, self.inputs));
+        weights_gradient(pass.isa, size, dy, x, dweight, pass.accumulate);
         if self.bias {
             if !pass.accumulate {
                 dbias.fill(0.0);

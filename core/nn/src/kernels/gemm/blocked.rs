@@ -31,6 +31,8 @@ const ROWS: usize = 96;
 /// The same for small products, which touch less of the stack.
 const FEW_COLUMNS: usize = 64;
 const FEW_ROWS: usize = 24;
+/// Steps of a product that takes longer to write than to compute.
+const FEW_STEPS: usize = 64;
 
 /// Numbers of a page of memory.
 const PAGE: usize = 1024;
@@ -52,7 +54,7 @@ impl Kernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes>(mut self) {
+    fn run<V: Lanes>(self) {
         let ([m, k], n) = (self.a.size, self.b.size[1]);
         if m == 0 || n == 0 {
             return;
@@ -63,12 +65,23 @@ impl Kernel for Product<'_> {
             }
             return;
         }
-        // SAFETY: `multiply` has checked that all three matrices lie within their slices.
-        unsafe {
-            if m <= FEW_ROWS && n <= FEW_COLUMNS {
-                self.blocked::<V, { FEW_ROWS * DEPTH }, { FEW_COLUMNS * DEPTH }>(FEW_ROWS, FEW_COLUMNS);
-            } else {
-                self.blocked::<V, { ROWS * DEPTH }, { COLUMNS * DEPTH }>(ROWS, COLUMNS);
+        // Of few steps the writing of c takes the time: tiles of the same rows then come one after the other, so that it is
+        // written in order. Not where b would have to be packed again for each.
+        let in_order = k <= FEW_STEPS && n > COLUMNS && self.b.stride[1] == 1;
+        let together = if in_order { tallest::<V>() } else { m };
+        let Matrix { data, stride: [down, right], .. } = self.a;
+        for first in (0..m).step_by(together) {
+            let rows = together.min(m - first);
+            let a = Matrix { data: &data[first * down..], size: [rows, k], stride: [down, right] };
+            let c = &mut self.c[first * self.stride..];
+            let mut part = Product { a, b: self.b, c, stride: self.stride, accumulate: self.accumulate };
+            // SAFETY: `multiply` has checked that all three matrices lie within their slices.
+            unsafe {
+                if m <= FEW_ROWS && n <= FEW_COLUMNS {
+                    part.blocked::<V, { FEW_ROWS * DEPTH }, { FEW_COLUMNS * DEPTH }>(FEW_ROWS, FEW_COLUMNS);
+                } else {
+                    part.blocked::<V, { ROWS * DEPTH }, { COLUMNS * DEPTH }>(ROWS, COLUMNS);
+                }
             }
         }
     }
