@@ -1,6 +1,7 @@
 //! What a worker's memory holds, before it has any: for the client, so that a container that is too small is refused
 //! and not killed.
 
+use crate::step::updates_at_once;
 use ringspin_job::{JobSpec, NumericsMode, Problems};
 use ringspin_nn::{Model, Registry};
 
@@ -15,7 +16,8 @@ const PROCESS_BYTES: u64 = 48 << 20;
 pub fn worker_bytes(registry: &Registry, job: &JobSpec, model: &Model) -> Result<u64, Problems> {
     let records = job.batch_size.div_ceil(job.lanes.max(1));
     let parameters = model.parameter_count() as u64;
-    let kept = registry.build_optimizers(&job.optimizer)?.kept(model.parameters())? as u64;
+    let optimizers = registry.build_optimizers(&job.optimizer)?;
+    let kept = optimizers.kept(model.parameters())? as u64;
     let copies = u64::from(job.updates.ema_decay.is_some()) + u64::from(job.selection.keep_best);
     let travelling = match job.numerics.mode {
         NumericsMode::Fast if job.workers.max > 1 => 4 * model.dense_count() as u64,
@@ -24,5 +26,11 @@ pub fn worker_bytes(registry: &Registry, job: &JobSpec, model: &Model) -> Result
         NumericsMode::Reproducible => 12 * model.dense_count() as u64,
     };
     let numbers = 4 * (kept + copies * parameters);
-    Ok(PROCESS_BYTES + model.memory_bytes(records, job.workers.container.vcores) + numbers + travelling)
+    let threads = job.workers.container.vcores;
+    let pass = if updates_at_once(job, &optimizers) {
+        model.updating_bytes(records, threads)
+    } else {
+        model.memory_bytes(records, threads)
+    };
+    Ok(PROCESS_BYTES + pass + numbers + travelling)
 }

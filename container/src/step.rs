@@ -8,6 +8,9 @@
 //! every rank makes the same update and the same decisions. With `accumulate_steps` the lanes of several batches
 //! add to the same gradients, and the ring is used once for all of them.
 //!
+//! A worker that is alone, with one batch of one lane a step, updates large layers while backward still runs
+//! ([`updates_at_once`]): their gradients are then kept nowhere.
+//!
 //! A step learns from the mean over all lanes of all its batches. Lanes give their gradients as shares of the
 //! step's records, whose number everybody knows. Where classes have weights or are ignored, the mean is over what
 //! targets weigh, and that is known once the last of them was measured: it is summed beside the gradients, and
@@ -25,8 +28,8 @@ use ringspin_data::formats::Targets;
 use ringspin_data::reader::Batch;
 use ringspin_job::{JobSpec, NumericsMode, Problems, UpdatesSpec};
 use ringspin_nn::{
-    BatchView, Due, Gradients, Model, ParameterKind, Progress, RandomKey, Registry, Schedule, TargetKind,
-    TrainingPass, UpdateOptions, Updater, Validated, Workspace,
+    BatchView, Due, Gradients, Model, Optimizers, ParameterKind, Progress, RandomKey, Registry, Schedule,
+    TargetKind, TrainingPass, UpdateOptions, Updater, Validated, Workspace,
 };
 use ringspin_ring::{Bucket, Reducer, RingError};
 use std::ops::Range;
@@ -47,6 +50,9 @@ pub struct Stepper {
     schedule: Box<dyn Schedule>,
     params: Vec<f32>,
     grads: Gradients,
+    /// What dense gradients are left in by passes: all, unless these update some parameters at once.
+    dense: Vec<Range<usize>>,
+    at_once: bool,
     buckets: Vec<Range<usize>>,
     missing: Vec<usize>,
     sums: Sums,
@@ -87,9 +93,10 @@ impl Stepper {
     ) -> Result<Self, Misfortune> {
         let wrong = |problems: Problems| Misfortune::new(FailureKind::Job, problems.to_string());
         let optimizers = registry.build_optimizers(&job.optimizer).map_err(wrong)?;
+        let at_once = updates_at_once(job, &optimizers);
         let UpdatesSpec { accumulate_steps, clip_value, clip_norm, ema_decay } = job.updates;
         let options = UpdateOptions { clip_norm, clip_value, ema_decay };
-        let updater = Updater::new(optimizers, model.parameters(), options).map_err(wrong)?;
+        let mut updater = Updater::new(optimizers, model.parameters(), options).map_err(wrong)?;
         let schedule = registry.build_schedule(&job.schedule).map_err(wrong)?;
         let team = crate::train::team(job, job.workers.container.vcores)?;
         let parameters: Vec<Range<usize>> =
@@ -109,7 +116,11 @@ impl Stepper {
                 Sums::fixed(point, &buckets, Gradients::new(&model, most))
             }
         };
-        let workspace = Workspace::new(Arc::clone(&model), team, most);
+        let mut workspace = Workspace::new(Arc::clone(&model), team, most);
+        if at_once {
+            workspace = workspace.with_updates(&mut updater);
+        }
+        let dense = parameters.into_iter().filter(|range| !updater.is_left(range.start)).collect();
         if workspace.isa().imitates_bf16() {
             tracing::warn!(
                 "numerics.compute = \"bf16\" is slower than \"f32\" here: this CPU, or its kernel, has no AMX, and the \
@@ -123,6 +134,8 @@ impl Stepper {
             params: model.initialize(job.seed),
             grads: Gradients::new(&model, most),
             model,
+            dense,
+            at_once,
             missing: vec![0; buckets.len()],
             buckets,
             sums,
@@ -193,27 +206,38 @@ impl Stepper {
         if place.first {
             self.begin();
         }
-        self.backward(batches, place)?;
+        let bad = match batches {
+            [batch] if self.at_once && batch.count() > 0 => self.learn(batch, place)?,
+            _ => {
+                self.backward(batches, place)?;
+                None
+            }
+        };
         self.batch += 1;
         if !place.last {
             return Ok(None);
         }
         let sums = self.collect(self.own, place.records)?;
         if sums.not_finite > 0 && self.stop_on_nan {
-            return Err(self.not_finite(&sums));
+            return Err(self.not_finite(&sums, bad));
         }
         self.weigh();
+        let due = self.due();
+        self.rate = self.updater.base_rate() * due.factor;
+        self.updater.update(self.workspace.team(), due, &mut self.params, &mut self.grads);
+        self.step += 1;
+        Ok(Some(sums))
+    }
+
+    /// The update that is next.
+    fn due(&self) -> Due {
         let progress = Progress {
             step: self.step,
             steps_per_epoch: self.cadence.steps_per_epoch(),
             total_steps: self.steps,
             validations: &self.validations,
         };
-        let due = Due { update: self.step + 1, factor: self.schedule.factor(progress) };
-        self.rate = self.updater.base_rate() * due.factor;
-        self.updater.update(self.workspace.team(), due, &mut self.params, &mut self.grads);
-        self.step += 1;
-        Ok(Some(sums))
+        Due { update: self.step + 1, factor: self.schedule.factor(progress) }
     }
 
     /// A step begins: nothing is summed yet.
@@ -225,6 +249,25 @@ impl Stepper {
             sums.iter_mut().for_each(|sums| sums.fill(0));
             rows.iter_mut().for_each(|rows| rows.sum.clear());
         }
+    }
+
+    /// Goes through the only micro-batch of a step, which updates what is left to passes. Returns the place of the first of
+    /// those parameters whose gradient was not finite.
+    fn learn(&mut self, batch: &Batch, place: Place) -> Result<Option<usize>, Misfortune> {
+        let (due, records) = (self.due(), place.records as f64);
+        let view = view(&self.model, batch)?;
+        let weigh = |weight: f64| mean_factor(weight_point().of(weight / records));
+        let isa = self.workspace.team().isa();
+        let update = self.updater.at_once(isa, due, &mut self.params, &weigh);
+        let key = RandomKey { seed: self.seed, step: self.batch, lane: batch.lane as u32 };
+        let pass = (1.0 / place.records as f32, key);
+        let metrics = self.workspace.learn(&view, pass, &update, &mut self.grads);
+        let bad = update.not_finite();
+        self.own.count(&metrics);
+        self.own.not_finite += u64::from(bad.is_some());
+        self.weight += weight_point().of(metrics.weight / records);
+        self.gathered = true;
+        Ok(bad)
     }
 
     /// Adds the gradients of this worker's lanes; in the last batch of a step buckets leave as soon as they are
@@ -337,7 +380,7 @@ impl Stepper {
             }
         }
         self.collect_rows(records)?;
-        if matches!(self.sums, Sums::Fast { .. }) && !self.grads.is_finite() {
+        if matches!(self.sums, Sums::Fast { .. }) && !self.grads.are_finite(&self.dense) {
             own.not_finite += 1;
         }
         Ok(own)
@@ -377,12 +420,13 @@ impl Stepper {
 
     /// Divides the gradients by what the step's targets weigh. Where nothing counts they are 0, and stay so.
     fn weigh(&mut self) {
-        let factor = (1.0 / weight_point().value(self.weight)) as f32;
-        if self.weight == 0 || factor == 1.0 {
+        let factor = mean_factor(self.weight);
+        if factor == 1.0 {
             return;
         }
-        let learned =
-            self.model.parameters().iter().filter(|parameter| parameter.kind == ParameterKind::Learned);
+        let learned = self.model.parameters().iter().filter(|parameter| {
+            parameter.kind == ParameterKind::Learned && !self.updater.is_left(parameter.range.start)
+        });
         for parameter in learned {
             self.grads.dense[parameter.range.clone()].iter_mut().for_each(|gradient| *gradient *= factor);
         }
@@ -390,13 +434,17 @@ impl Stepper {
         tables.for_each(|gradient| *gradient *= factor);
     }
 
-    fn not_finite(&self, sums: &StepSums) -> Misfortune {
+    /// `bad`: the place of a parameter whose gradient was not finite, and is not kept.
+    fn not_finite(&self, sums: &StepSums, bad: Option<usize>) -> Misfortune {
         let (step, epoch) = (self.step, self.step / self.cadence.steps_per_epoch() + 1);
         let grads = match &self.sums {
             Sums::Fast { .. } => &self.grads,
             Sums::Fixed { lane, .. } => lane,
         };
-        let place = match self.model.find_non_finite(grads) {
+        let parameters = self.model.parameters();
+        let bad = bad.and_then(|place| parameters.iter().find(|own| own.range.contains(&place)));
+        let bad = bad.into_iter().chain(self.model.find_non_finite(grads));
+        let place = match bad.min_by_key(|parameter| parameter.range.start) {
             Some(parameter) => {
                 format!("; the first such gradient is that of {} ({})", parameter.name, parameter.layer)
             }
@@ -482,6 +530,19 @@ impl Stepper {
 /// How weights of a step are written as integers.
 fn weight_point() -> FixedPoint {
     FixedPoint::new(WEIGHT_FRACTION_BITS, 1)
+}
+
+/// What gradients are multiplied by, so that they are those of a mean, where a step's targets weigh so much.
+fn mean_factor(weight: i64) -> f32 {
+    if weight == 0 { 1.0 } else { (1.0 / weight_point().value(weight)) as f32 }
+}
+
+/// Whether passes of a job's worker update large layers themselves: where a step is one pass of one worker, and what it
+/// does to a parameter depends on that parameter's gradient alone.
+pub fn updates_at_once(job: &JobSpec, optimizers: &Optimizers) -> bool {
+    let one_pass = job.workers.max == 1 && job.lanes == 1 && job.updates.accumulate_steps == 1;
+    let apart = job.updates.clip_norm.is_none() && !optimizers.measure();
+    one_pass && apart && job.numerics.mode == NumericsMode::Fast
 }
 
 /// FNV-1a over the bits.

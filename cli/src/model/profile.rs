@@ -7,6 +7,7 @@ use super::{Asked, asked};
 use crate::args::ProfileArgs;
 use crate::exit::{CommandError, Exit};
 use crate::results::Results;
+use ringspin_container::step::updates_at_once;
 use ringspin_job::{JobSpec, format_bytes};
 use ringspin_nn::{
     BatchView, Due, Gradients, Isa, Model, Phase, RandomKey, Registry, TargetKind, Targets, Team,
@@ -178,10 +179,14 @@ fn train(
 ) -> Result<Measured, CommandError> {
     let wrong = |problems: ringspin_job::Problems| CommandError::usage(problems.to_string());
     let optimizers = registry.build_optimizers(&job.optimizer).map_err(wrong)?;
+    let at_once = updates_at_once(job, &optimizers);
     let mut updater =
         Updater::new(optimizers, model.parameters(), UpdateOptions::default()).map_err(wrong)?;
     let watch = Arc::new(Mutex::new(Watch::default()));
-    let workspace = Workspace::new(Arc::clone(model), machine.team()?, machine.batch);
+    let mut workspace = Workspace::new(Arc::clone(model), machine.team()?, machine.batch);
+    if at_once {
+        workspace = workspace.with_updates(&mut updater);
+    }
     let mut workspace = watched(workspace, &watch);
     let mut params = model.initialize(job.seed);
     let mut grads = Gradients::new(model, machine.batch);
@@ -189,11 +194,17 @@ fn train(
     let scale = 1.0 / machine.batch as f32;
     Ok(measure(seconds, &watch, |step| {
         let key = RandomKey { seed: job.seed, step, lane: 0 };
-        let training = TrainingPass { params: &params, scale, key, accumulate: false };
-        workspace.forward_backward(&data.view(step), &training, &mut grads, &mut |_, _| ());
+        let due = Due { update: step + 1, factor: 1.0 };
+        if at_once {
+            let update = updater.at_once(machine.isa, due, &mut params, &|_| 1.0);
+            workspace.learn(&data.view(step), (scale, key), &update, &mut grads);
+        } else {
+            let training = TrainingPass { params: &params, scale, key, accumulate: false };
+            workspace.forward_backward(&data.view(step), &training, &mut grads, &mut |_, _| ());
+        }
         watch.lock().unwrap_or_else(PoisonError::into_inner).turn(None);
         let begun = Instant::now();
-        updater.update(workspace.team(), Due { update: step + 1, factor: 1.0 }, &mut params, &mut grads);
+        updater.update(workspace.team(), due, &mut params, &mut grads);
         begun.elapsed().as_secs_f64()
     }))
 }

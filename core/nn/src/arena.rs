@@ -98,6 +98,22 @@ impl<'a, T> Shared<'a, T> {
         Shared { start: buffer.as_mut_ptr(), len: buffer.len(), buffer: PhantomData }
     }
 
+    /// A buffer that nobody writes to: only its parts to be read may be asked for.
+    pub(crate) fn reading(buffer: &'a [T]) -> Self {
+        Shared { start: buffer.as_ptr().cast_mut(), len: buffer.len(), buffer: PhantomData }
+    }
+
+    /// Without the lifetime, for those who keep it between uses.
+    ///
+    /// # Safety
+    /// It is used only while the buffer lives and is borrowed for it.
+    pub(crate) unsafe fn unbound(self) -> Shared<'static, T>
+    where
+        T: 'static,
+    {
+        Shared { start: self.start, len: self.len, buffer: PhantomData }
+    }
+
     /// A part that nobody writes.
     ///
     /// # Safety
@@ -131,7 +147,7 @@ impl<'a> Shared<'a> {
     ///
     /// # Safety
     /// As [`Shared::write`].
-    unsafe fn write_if_any(&self, range: Range<usize>) -> &'a mut [f32] {
+    pub(crate) unsafe fn write_if_any(&self, range: Range<usize>) -> &'a mut [f32] {
         // SAFETY: the caller's promise.
         if self.len == 0 { &mut [] } else { unsafe { self.write(range) } }
     }
@@ -148,7 +164,7 @@ pub(crate) struct Piece {
     /// Place in the flat buffers.
     pub(crate) flat: Range<usize>,
     /// Where it begins in the arrays of its own.
-    own: usize,
+    pub(crate) own: usize,
 }
 
 /// Pieces of ranges that lie apart: what tasks can work on at the same time.
@@ -178,6 +194,11 @@ impl Pieces {
             }
         }
         Pieces(pieces)
+    }
+
+    /// Leaves pieces out; the others stay where they are.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&Piece) -> bool) {
+        self.0.retain(keep);
     }
 
     /// In order.

@@ -1,5 +1,6 @@
 //! The gradients of a model: one flat buffer, and the touched rows of its tables.
 
+use crate::kernels::update::is_finite;
 use crate::layer::ParameterKind;
 use crate::model::{Model, Parameter};
 use crate::pages::zeros;
@@ -39,10 +40,10 @@ impl Gradients {
         self.tables.iter_mut().for_each(|table| table.sum.clear());
     }
 
-    /// Whether no number is infinite or none.
-    pub fn is_finite(&self) -> bool {
-        let finite = |numbers: &[f32]| numbers.iter().all(|number| number.is_finite());
-        finite(&self.dense) && self.tables.iter().all(|table| finite(table.sum.values()))
+    /// Whether no number in these parts of the dense gradients, or of a table, is infinite or none.
+    pub fn are_finite(&self, dense: &[Range<usize>]) -> bool {
+        let mut parts = dense.iter().map(|range| &self.dense[range.clone()]);
+        parts.all(is_finite) && self.tables.iter().all(|table| is_finite(table.sum.values()))
     }
 
     /// The gradient of a parameter, of a table those of the touched rows.

@@ -308,8 +308,9 @@ pub trait Tabled: Sync {
 /// A layer whose parameter gradient can be computed piece by piece over all records, so that no thread needs
 /// a copy of it and no sum is split.
 pub trait Sharded: Sync {
-    /// Pieces for so many threads. How the parameters are cut changes no bit of their gradients.
-    fn shards(&self, threads: usize) -> usize;
+    /// Pieces for so many records and threads, with more records not more. How the parameters are cut changes no bit of
+    /// their gradients.
+    fn shards(&self, records: usize, threads: usize) -> usize;
 
     /// The parameters of piece `shard` of `shards`, as ranges of the layer's parameters. Together the pieces hold every
     /// parameter once.
@@ -340,8 +341,8 @@ pub trait Wide: Sync {
     /// As [`Layer::forward`]; nothing is packed but what [`Wide::prepare`] wrote.
     fn forward(&self, team: &mut Team, pass: Forward<'_>);
 
-    /// As [`Layer::backward`], with nothing packed and `dparams` always there when the layer has parameters; see
-    /// [`Backward::accumulate`].
+    /// As [`Layer::backward`], with nothing packed and `dparams` always there when the layer has parameters and is not
+    /// [`Sharded`]; see [`Backward::accumulate`].
     fn backward(&self, team: &mut Team, pass: Backward<'_>);
 }
 

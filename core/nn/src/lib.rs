@@ -11,6 +11,8 @@
 
 mod arena;
 mod assemble;
+#[cfg(test)]
+mod at_once_tests;
 mod batch;
 #[cfg(test)]
 mod bf16_tests;
@@ -63,7 +65,8 @@ pub use losses::{Loss, Measure};
 pub use metrics::{Gathered, Metric, NamedMetric, Records, Scored};
 pub use model::{Described, Model, Parameter};
 pub use optimizers::{
-    Due, GROUP_PARAMS, Moment, Optimizer, OptimizerState, Optimizers, StateSpec, UpdateOptions, Updater,
+    AtOnce, Due, GROUP_PARAMS, Moment, Optimizer, OptimizerState, Optimizers, StateSpec, UpdateOptions,
+    Updater, Weigh,
 };
 pub use pages::zeros;
 pub use random::{RandomKey, RecordRandom};

@@ -77,6 +77,16 @@ impl Model {
         let plan = Plan::new(&graph, self.input(), records.max(1), threads, Purpose::Training);
         4 * (plan.numbers(threads) + self.parameter_count() + self.gradient_numbers(records.max(1))) as u64
     }
+
+    /// The same where passes update parameters at once ([`crate::Workspace::with_updates`]): gradients of those are kept
+    /// nowhere.
+    pub fn updating_bytes(&self, records: usize, threads: usize) -> u64 {
+        let graph = norms_in_convolutions(self.graph());
+        let mut plan = Plan::new(&graph, self.input(), records.max(1), threads, Purpose::Training);
+        let left: usize = plan.at_once(&graph, threads).iter().map(ExactSizeIterator::len).sum();
+        let gradients = self.gradient_numbers(records.max(1)) - left;
+        4 * (plan.numbers(threads) + self.parameter_count() + gradients) as u64
+    }
 }
 
 /// Bytes of so many numbers, in KiB.

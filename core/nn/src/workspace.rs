@@ -1,6 +1,6 @@
 //! Running a model: all memory of a pass, allocated once, and the passes themselves.
 
-use crate::arena::Buffer;
+use crate::arena::{Buffer, Shared};
 use crate::batch::{BatchMetrics, BatchView};
 use crate::execute::{Observer, Pass, SharedMemory, SlotMetrics, pack};
 use crate::fuse::{norms_in_convolutions, prepare};
@@ -8,6 +8,7 @@ use crate::gradients::Gradients;
 use crate::graph::Graph;
 use crate::kernels::Isa;
 use crate::model::Model;
+use crate::optimizers::{AtOnce, Updater};
 use crate::plan::{Plan, Purpose, parameters_read};
 use crate::random::RandomKey;
 use crate::team::Team;
@@ -45,6 +46,8 @@ pub struct Workspace {
     memory: Memory,
     max_records: usize,
     observer: Option<Box<Observer>>,
+    /// Whether there is room for updates within passes.
+    updates: bool,
 }
 
 /// Numbers that the layer with most of them reads and writes in a round: 48 MiB, which stay in the last-level cache or
@@ -136,7 +139,7 @@ impl Workspace {
         let mut workspace = Workspace::planned(model, graph, team, round, Purpose::Inference);
         workspace.max_records = max_records;
         let Workspace { graph, team, isa, plan, memory, .. } = &mut workspace;
-        pack((graph, plan), (team, *isa), params, memory.packed.share());
+        pack((graph, plan), (team, *isa), Shared::reading(params), memory.packed.share());
         for (i, node) in graph.nodes.iter().enumerate() {
             if let Some(wide) = node.layer.wide() {
                 // SAFETY: nobody else uses the memory now.
@@ -167,7 +170,18 @@ impl Workspace {
             metrics: (0..max_records).map(|_| SlotMetrics::default()).collect(),
         };
         let isa = team.isa().with_bf16(model.bf16());
-        Workspace { model, graph, prepared: None, team, isa, plan, memory, max_records, observer: None }
+        Workspace {
+            model,
+            graph,
+            prepared: None,
+            team,
+            isa,
+            plan,
+            memory,
+            max_records,
+            observer: None,
+            updates: false,
+        }
     }
 
     /// Has `observer` told what passes do, for profiles.
@@ -212,8 +226,53 @@ impl Workspace {
         grads: &mut Gradients,
         ready: &mut dyn FnMut(Range<usize>, &[f32]),
     ) -> BatchMetrics {
+        assert_eq!(training.params.len(), self.model.parameter_count(), "the parameters are the model's");
+        let TrainingPass { params, scale, key, accumulate } = *training;
+        self.train(batch, (Shared::reading(params), None), (scale, key), accumulate, grads, ready)
+    }
+
+    /// Has passes update parameters at once ([`Workspace::learn`]): those of which large gradients come in parts, and that
+    /// no two layers share. `updater` leaves them to the passes from now on; gradients of theirs are kept nowhere.
+    ///
+    /// # Panics
+    /// As [`Updater::leave`].
+    #[must_use]
+    pub fn with_updates(mut self, updater: &mut Updater) -> Workspace {
+        let threads = self.team.threads();
+        updater.leave(&self.plan.at_once(&self.graph, threads));
+        self.memory.scratch = Buffer::new((self.plan.scratch * threads).max(self.plan.wide_scratch));
+        self.updates = true;
+        self
+    }
+
+    /// Forward, loss and backward over the only micro-batch of a step, and the update of the parameters that are left to
+    /// passes, as they would be by [`Workspace::forward_backward`] and the optimizer: no bit differs. The gradients of the
+    /// others are in `grads` at the end, those of the updated ones nowhere.
+    ///
+    /// # Panics
+    /// As [`Workspace::forward_backward`], and when this was not prepared by [`Workspace::with_updates`].
+    pub fn learn(
+        &mut self,
+        batch: &BatchView<'_>,
+        (scale, key): (f32, RandomKey),
+        update: &AtOnce<'_>,
+        grads: &mut Gradients,
+    ) -> BatchMetrics {
+        assert!(self.updates, "the workspace has no room for updates");
+        self.train(batch, (update.params(), Some(update)), (scale, key), false, grads, &mut |_, _| ())
+    }
+
+    fn train(
+        &mut self,
+        batch: &BatchView<'_>,
+        (params, at_once): (Shared<'_>, Option<&AtOnce<'_>>),
+        (scale, key): (f32, RandomKey),
+        accumulate: bool,
+        grads: &mut Gradients,
+        ready: &mut dyn FnMut(Range<usize>, &[f32]),
+    ) -> BatchMetrics {
         assert!(self.prepared.is_none(), "a workspace for inference keeps nothing for backward");
-        self.check(batch, training.params);
+        self.check(batch);
         assert!(!matches!(batch.targets, crate::Targets::None), "training needs targets");
         assert_eq!(grads.dense.len(), self.model.dense_count(), "every parameter has a gradient");
         let pass = Pass {
@@ -222,15 +281,16 @@ impl Workspace {
             plan: &self.plan,
             isa: self.isa,
             batch,
-            params: training.params,
-            key: training.key,
+            params,
+            at_once,
+            key,
             training: true,
-            scale: training.scale,
+            scale,
             memory: self.memory.share(),
             observer: self.observer.as_deref(),
         };
-        pack((pass.graph, pass.plan), (&mut self.team, self.isa), training.params, pass.memory.packed);
-        pass.train(&mut self.team, training.accumulate, grads, ready)
+        pack((pass.graph, pass.plan), (&mut self.team, self.isa), params, pass.memory.packed);
+        pass.train(&mut self.team, accumulate, grads, ready)
     }
 
     /// Forward, and the loss when the batch has targets. Writes the outputs of all records, channels last, to
@@ -245,7 +305,8 @@ impl Workspace {
         params: &[f32],
         mut outputs: Option<&mut [f32]>,
     ) -> BatchMetrics {
-        self.check(batch, params);
+        self.check(batch);
+        assert_eq!(params.len(), self.model.parameter_count(), "the parameters are the model's");
         let len = self.model.output().elements();
         let expected = batch.count * len;
         assert!(outputs.as_ref().is_none_or(|outputs| outputs.len() == expected), "outputs of every record");
@@ -256,7 +317,7 @@ impl Workspace {
         );
         if self.prepared.is_none() {
             let packed = self.memory.packed.share();
-            pack((&self.graph, &self.plan), (&mut self.team, self.isa), params, packed);
+            pack((&self.graph, &self.plan), (&mut self.team, self.isa), Shared::reading(params), packed);
         }
         let mut total = BatchMetrics::default();
         let rounds = batch.count.div_ceil(self.plan.records);
@@ -269,7 +330,8 @@ impl Workspace {
                 plan: &self.plan,
                 isa: self.isa,
                 batch: &batch.part(records.clone()),
-                params,
+                params: Shared::reading(params),
+                at_once: None,
                 key: RandomKey::default(),
                 training: false,
                 scale: 0.0,
@@ -283,11 +345,10 @@ impl Workspace {
         total
     }
 
-    fn check(&self, batch: &BatchView<'_>, params: &[f32]) {
+    fn check(&self, batch: &BatchView<'_>) {
         if let Err(message) = self.model.check(batch) {
             panic!("a batch that does not fit the model: {message}");
         }
         assert!(batch.count <= self.max_records, "no more records than the workspace was made for");
-        assert_eq!(params.len(), self.model.parameter_count(), "the parameters are the model's");
     }
 }

@@ -114,7 +114,7 @@ impl<'a> Pass<'a> {
     ) {
         let node = &self.nodes()[i];
         // SAFETY: inputs, output and what is kept have different places, all alive now; the caller vouches for
-        // other tasks.
+        // other tasks. Parameters change in phases of their own.
         unsafe {
             let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
             for (place, input) in inputs.iter_mut().zip(&node.inputs) {
@@ -123,7 +123,7 @@ impl<'a> Pass<'a> {
             let (len, saved) = self.saved(i, records);
             run(Forward {
                 records: records.len(),
-                params: &self.params[node.params.clone()],
+                params: self.params.read(node.params.clone()),
                 packed,
                 x: inputs[0],
                 others: &inputs[1..node.inputs.len()],
@@ -151,7 +151,7 @@ impl<'a> Pass<'a> {
         let (node, plan) = (&self.nodes()[i], &self.plan.nodes[i]);
         let (needs, reads_others) = (node.layer.needs(), node.layer.reads_others());
         // SAFETY: values, gradients and what is kept have different places, all alive now; the caller vouches for
-        // other tasks.
+        // other tasks. Parameters change in phases of their own.
         unsafe {
             let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
             let mut gradients: [Option<&mut [f32]>; MAX_INPUTS] = [const { None }; MAX_INPUTS];
@@ -171,7 +171,7 @@ impl<'a> Pass<'a> {
             let [dx, dothers @ ..] = &mut gradients;
             run(Backward {
                 records: records.len(),
-                params: &self.params[node.params.clone()],
+                params: self.params.read(node.params.clone()),
                 packed,
                 x: inputs[0],
                 others: if reads_others { &inputs[1..node.inputs.len()] } else { &[] },

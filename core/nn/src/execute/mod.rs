@@ -15,6 +15,7 @@ use crate::kernels::rows::add_row;
 use crate::layer::{Backward, WeightsShard};
 use crate::losses::Measure;
 use crate::model::{Model, Output};
+use crate::optimizers::AtOnce;
 use crate::plan::{Edge, Place, Plan, Segment, Sum};
 use crate::random::RandomKey;
 use crate::team::Team;
@@ -60,7 +61,9 @@ pub(crate) struct Pass<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) isa: Isa,
     pub(crate) batch: &'a BatchView<'a>,
-    pub(crate) params: &'a [f32],
+    pub(crate) params: Shared<'a>,
+    /// The update that the pass makes itself.
+    pub(crate) at_once: Option<&'a AtOnce<'a>>,
     pub(crate) key: RandomKey,
     pub(crate) training: bool,
     pub(crate) scale: f32,
@@ -72,7 +75,7 @@ pub(crate) struct Pass<'a> {
 pub(crate) fn pack(
     (graph, plan): (&Graph, &Plan),
     (team, isa): (&mut Team, Isa),
-    params: &[f32],
+    params: Shared<'_>,
     packed: Shared<'_>,
 ) {
     if plan.packed == 0 {
@@ -81,9 +84,10 @@ pub(crate) fn pack(
     team.tasks(graph.nodes.len(), &|i, _| {
         let node = &graph.nodes[i];
         if !plan.nodes[i].packed.is_empty() {
-            // SAFETY: every node has its own part.
-            let packed = unsafe { packed.write(plan.nodes[i].packed.clone()) };
-            node.layer.pack(isa, &params[node.params.clone()], packed);
+            // SAFETY: every node has its own part, and nobody writes parameters.
+            let (params, packed) =
+                unsafe { (params.read(node.params.clone()), packed.write(plan.nodes[i].packed.clone())) };
+            node.layer.pack(isa, params, packed);
         }
     });
 }
@@ -129,20 +133,21 @@ impl<'a> Pass<'a> {
             self.forward_segment(team, segment);
         }
         let total = self.turn(team, turn);
+        let update = self.at_once.map(|at_once| (at_once, at_once.factor(total.weight)));
         for (i, segment) in self.plan.segments.iter().enumerate().rev() {
             if segment.wide {
                 self.backward_wide(team, segment, accumulate, grads);
-            } else {
-                if i < before.len() {
-                    self.backward_segment(team, segment);
-                }
-                self.weights(team, segment, accumulate, grads);
-                self.rows(team, segment, accumulate, tables);
-                self.reduce(team, segment, accumulate, grads);
+            } else if i < before.len() {
+                self.backward_segment(team, segment);
             }
-            for i in segment.nodes.clone().rev().filter(|i| self.plan.nodes[*i].ready) {
-                let params = &self.nodes()[i].params;
-                ready(params.clone(), &grads[params.clone()]);
+            self.weights(team, segment, accumulate, grads, update);
+            self.rows(team, segment, accumulate, tables);
+            self.reduce(team, segment, accumulate, grads);
+            for i in segment.nodes.clone().rev() {
+                let (params, plan) = (&self.nodes()[i].params, &self.plan.nodes[i]);
+                if plan.ready && !(plan.at_once && update.is_some()) {
+                    ready(params.clone(), &grads[params.clone()]);
+                }
             }
         }
         total
@@ -344,13 +349,13 @@ impl<'a> Pass<'a> {
         }
         self.observe(i, Phase::Backward, 0);
         let records = 0..self.batch.count;
-        let grads = &mut grads[node.params.clone()];
+        let dparams = (!plan.sharded).then(|| &mut grads[node.params.clone()]);
         let accumulate = accumulate || plan.shared_after;
         let len = wide.scratch(self.batch.count, team.threads());
         // SAFETY: no task runs; the layer has the memory to itself.
         unsafe {
             let scratch = self.memory.scratch.write(0..len);
-            self.backward_node(i, &records, 0, (Some(grads), &[], scratch), &mut |pass| {
+            self.backward_node(i, &records, 0, (dparams, &[], scratch), &mut |pass| {
                 wide.backward(team, Backward { accumulate, ..pass });
             });
             for (input, edge) in node.inputs.iter().zip(&plan.edges) {
@@ -366,36 +371,58 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The parameter gradients of the sharded layers of a segment, over all records.
-    fn weights(&self, team: &mut Team, segment: &Segment, accumulate: bool, grads: &mut [f32]) {
+    /// The parameter gradients of the sharded layers of a segment, over all records, and what comes of them at once.
+    fn weights(
+        &self,
+        team: &mut Team,
+        segment: &Segment,
+        accumulate: bool,
+        grads: &mut [f32],
+        update: Option<(&AtOnce<'_>, f32)>,
+    ) {
         let grads = Shared::new(grads);
-        let records = 0..self.batch.count;
+        let all = 0..self.batch.count;
         for i in segment.nodes.clone().rev() {
             let (node, plan) = (&self.nodes()[i], &self.plan.nodes[i]);
             let Some(sharded) = node.layer.sharded().filter(|_| plan.learns) else { continue };
+            let update = update.filter(|_| plan.at_once);
             self.observe(i, Phase::Weights, 0);
-            let shards = sharded.shards(team.threads());
-            team.tasks(shards, &|shard, _| {
+            let (records, isa, accumulate) = (all.len(), self.isa, accumulate || plan.shared_after);
+            let shards = sharded.shards(records, team.threads());
+            team.tasks(shards, &|shard, thread| {
                 let at = |range: Range<usize>| node.params.start + range.start..node.params.start + range.end;
                 let [first, second] = sharded.shard_ranges(shard, shards).map(at);
-                // SAFETY: shards have different parameters; the values and gradients of sharded layers lie in
-                // the memory for all records, and nobody writes them in this phase.
-                let (x, dy, dparams) = unsafe {
-                    let dy = self.read(self.plan.lens[i + 1], self.plan.gradients[i + 1], &records, 0);
-                    (self.value(node.inputs[0], &records, 0), dy, [grads.write(first), grads.write(second)])
+                // SAFETY: the values and gradients of sharded layers lie in the memory for all records, and nobody
+                // writes them in this phase.
+                let (x, dy) = unsafe {
+                    let dy = self.read(self.plan.lens[i + 1], self.plan.gradients[i + 1], &all, 0);
+                    let input = node.inputs[0];
+                    (self.read(self.plan.lens[input], self.plan.kept(input), &all, 0), dy)
                 };
-                let accumulate = accumulate || plan.shared_after;
-                let (records, isa) = (records.len(), self.isa);
-                sharded.weights_shard(WeightsShard {
-                    shard,
-                    shards,
-                    records,
-                    x,
-                    dy,
-                    dparams,
-                    accumulate,
-                    isa,
-                });
+                let run = |dparams: [&mut [f32]; 2], accumulate: bool| {
+                    sharded.weights_shard(WeightsShard {
+                        shard,
+                        shards,
+                        records,
+                        x,
+                        dy,
+                        dparams,
+                        accumulate,
+                        isa,
+                    });
+                };
+                match update {
+                    // SAFETY: shards have different parameters.
+                    None => run(unsafe { [grads.write(first), grads.write(second)] }, accumulate),
+                    // SAFETY: as above, and nobody reads parameters in this phase; the scratch is this thread's.
+                    Some((at_once, factor)) => unsafe {
+                        let (a, b) =
+                            self.scratch(thread)[..first.len() + second.len()].split_at_mut(first.len());
+                        run([a, b], false);
+                        at_once.update(first, a, factor);
+                        at_once.update(second, b, factor);
+                    },
+                }
             });
         }
     }

@@ -240,7 +240,7 @@ impl SingleLayer {
         let Some(sharded) = self.layer.sharded() else { return };
         let records = self.records(x);
         let mut pieces = vec![f32::NAN; dparams.len()];
-        let shards = sharded.shards(3);
+        let shards = sharded.shards(records, 3);
         for shard in 0..shards {
             let [first, second] = sharded.shard_ranges(shard, shards);
             let (mut a, mut b) = (vec![f32::NAN; first.len()], vec![f32::NAN; second.len()]);

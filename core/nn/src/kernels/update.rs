@@ -200,6 +200,15 @@ pub(crate) fn shape(isa: Isa, shaping: Shaping, params: &[f32], grads: &mut [f32
     }
 }
 
+/// Whether no number is infinite or none.
+pub(crate) fn is_finite(numbers: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    // Without a branch for each, so that whole vectors are looked at.
+    let finite =
+        |run: &[f32]| !run.iter().fold(false, |bad, number| bad | (number.to_bits() & EXPONENT == EXPONENT));
+    numbers.chunks(4096).all(finite)
+}
+
 /// Sum of the squares, in f64.
 pub(crate) fn sum_of_squares(isa: Isa, numbers: &[f32]) -> f64 {
     #[derive(Clone, Copy)]

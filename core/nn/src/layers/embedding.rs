@@ -220,7 +220,7 @@ impl Tabled for Embedding {
 }
 
 impl Sharded for Embedding {
-    fn shards(&self, _: usize) -> usize {
+    fn shards(&self, _: usize, _: usize) -> usize {
         self.table.shards()
     }
 

@@ -122,7 +122,7 @@ impl Tabled for EmbeddingBag {
 }
 
 impl Sharded for EmbeddingBag {
-    fn shards(&self, _: usize) -> usize {
+    fn shards(&self, _: usize, _: usize) -> usize {
         self.table.shards()
     }
 

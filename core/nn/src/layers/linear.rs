@@ -35,6 +35,10 @@ const PACKED_WEIGHTS: usize = 32 * 1024;
 const PACKED_ROWS: usize = 64;
 /// Most outputs of a shard, where there are shards for all threads: each packs the whole input.
 const SHARD_ROWS: usize = 256;
+/// Rows of inputs for which a shard has little to pack.
+const FEW_ROWS: usize = 64;
+/// Most numbers of a shard then: 1 MiB.
+const FEW_NUMBERS: usize = 256 * 1024;
 /// Shards that are aimed at where a BLAS computes products.
 const BLAS_SHARDS: usize = 8;
 /// Fewest outputs of a shard.
@@ -140,7 +144,7 @@ impl Layer for Linear {
     }
 
     fn sharded(&self) -> Option<&dyn Sharded> {
-        (SHARDED_WEIGHTS..WHOLE_WEIGHTS).contains(&self.weights()).then_some(self)
+        (self.weights() >= SHARDED_WEIGHTS).then_some(self)
     }
 
     fn wide(&self) -> Option<&dyn Wide> {
@@ -149,10 +153,13 @@ impl Layer for Linear {
 }
 
 impl Sharded for Linear {
-    fn shards(&self, threads: usize) -> usize {
+    fn shards(&self, records: usize, threads: usize) -> usize {
         // The bits of a BLAS depend on how its work is cut, and may not depend on threads.
         let threads = if cfg!(feature = "blas") { BLAS_SHARDS } else { threads };
-        let rows = self.outputs.div_ceil(threads).clamp(LEAST_SHARD_ROWS, SHARD_ROWS);
+        // Where little has to be packed, gradients are to stay in the cache until somebody reads them.
+        let few = records * self.rows <= FEW_ROWS;
+        let most = if few { (FEW_NUMBERS / self.inputs).clamp(1, SHARD_ROWS) } else { SHARD_ROWS };
+        let rows = self.outputs.div_ceil(threads).max(LEAST_SHARD_ROWS).min(most);
         self.outputs.div_ceil(rows)
     }
 

@@ -1,10 +1,11 @@
 //! Linear layers whose weights are far larger than a cache, over all records at once: every thread reads its own part
-//! of the weights, once. The parts are of a fixed size, so that bits do not depend on the threads.
+//! of the weights, once. The parts are of a fixed size, so that bits do not depend on the threads. Gradients of weights
+//! are computed by shards, as those of smaller layers.
 
 use super::linear::Linear;
 use crate::arena::Shared;
 use crate::kernels::gemm::{Matrix, multiply};
-use crate::layer::{Backward, Forward, Sharded, WeightsShard, Wide};
+use crate::layer::{Backward, Forward, Wide};
 use crate::team::Team;
 use std::ops::Range;
 
@@ -92,20 +93,9 @@ impl Wide for Linear {
 
     fn backward(&self, team: &mut Team, pass: Backward<'_>) {
         let (isa, rows) = (pass.context.isa, pass.records * self.rows);
-        let (x, dy, records) = (pass.x, &*pass.dy, pass.records);
-        let accumulate = pass.accumulate;
-        if let Some(dparams) = pass.dparams {
-            let dparams = Shared::new(dparams);
-            let shards = self.shards(team.threads());
-            team.tasks(shards, &|shard, _| {
-                // SAFETY: shards have different parameters.
-                let dparams = self.shard_ranges(shard, shards).map(|range| unsafe { dparams.write(range) });
-                self.weights_shard(WeightsShard { shard, shards, records, x, dy, dparams, accumulate, isa });
-            });
-        }
         let Some(dx) = pass.dx else { return };
         let weight = &pass.params[..self.weights()];
-        let dy = Matrix::new(dy, rows, self.outputs);
+        let dy = Matrix::new(pass.dy, rows, self.outputs);
         let parts = Parts { rows, columns: self.inputs };
         let scratch = &mut pass.scratch[..rows * self.inputs];
         let part = |columns: Range<usize>, to: &mut [f32]| {
@@ -121,7 +111,7 @@ mod tests {
     use super::*;
     use crate::golden::noise;
     use crate::kernels::Isa;
-    use crate::layer::{Context, Layer};
+    use crate::layer::{Context, Layer, Sharded, WeightsShard};
     use crate::random::RandomKey;
     use crate::shape::Shape;
 
@@ -178,7 +168,27 @@ mod tests {
             context,
         };
         match threads {
-            Some(_) => Wide::backward(linear, &mut team, backward),
+            Some(threads) => {
+                Wide::backward(linear, &mut team, backward);
+                let (isa, shards) = (context.isa, linear.shards(records, threads));
+                for shard in 0..shards {
+                    let (weight, bias) = dparams.split_at_mut(linear.weights());
+                    let [first, second] = linear.shard_ranges(shard, shards);
+                    let second = second.start - weight.len()..second.end - weight.len();
+                    let dparams = [&mut weight[first], &mut bias[second]];
+                    let (dy, accumulate) = (&dy[..], true);
+                    linear.weights_shard(WeightsShard {
+                        shard,
+                        shards,
+                        records,
+                        x,
+                        dy,
+                        dparams,
+                        accumulate,
+                        isa,
+                    });
+                }
+            }
             None => Layer::backward(linear, backward),
         }
         [y, dx, dparams]

@@ -253,8 +253,8 @@ impl Wide for TimeDistributed {
 }
 
 impl Sharded for TimeDistributed {
-    fn shards(&self, threads: usize) -> usize {
-        self.inner_sharded().shards(threads)
+    fn shards(&self, records: usize, threads: usize) -> usize {
+        self.inner_sharded().shards(records * self.steps, threads)
     }
 
     fn shard_ranges(&self, shard: usize, shards: usize) -> [Range<usize>; 2] {

@@ -105,6 +105,11 @@ impl Optimizers {
         self.groups.last().map_or(0.0, |own| own.optimizer.base_rate())
     }
 
+    /// Whether a step depends on whole parameter arrays ([`super::Optimizer::measures`]).
+    pub fn measure(&self) -> bool {
+        self.groups.iter().any(|group| group.optimizer.measures())
+    }
+
     pub(crate) fn into_groups(self) -> Vec<Group> {
         self.groups
     }

@@ -9,6 +9,7 @@ pub(crate) mod adagrad;
 pub(crate) mod adam;
 pub(crate) mod adamax;
 pub(crate) mod adamw;
+mod at_once;
 pub(crate) mod ftrl;
 mod groups;
 pub(crate) mod lamb;
@@ -19,6 +20,7 @@ pub(crate) mod sgd;
 mod tables;
 mod updater;
 
+pub use at_once::{AtOnce, Weigh};
 pub use groups::{GROUP_PARAMS, Optimizers};
 pub use updater::{Due, OptimizerState, UpdateOptions, Updater};
 

@@ -10,11 +10,13 @@
 //! Work is cut into pieces that do not depend on the number of threads, and sums are added in the order of the
 //! pieces, so that threads do not change a bit.
 
+use super::at_once::{AtOnce, Left, Weigh};
 use super::groups::{Group, Treatment};
 use super::tables::{How, TableUpdate};
-use super::{Moment, Optimizer, Optimizers, StateSpec};
-use crate::arena::{Pieces, for_pieces};
+use super::{Optimizer, Optimizers, StateSpec};
+use crate::arena::{MAX_OWN, Pieces, Shared, for_pieces};
 use crate::gradients::Gradients;
+use crate::kernels::Isa;
 use crate::kernels::update::{Shaping, average, shape, sum_of_squares};
 use crate::layer::ParameterKind;
 use crate::model::Parameter;
@@ -22,7 +24,7 @@ use crate::pages::zeros;
 use crate::team::Team;
 use ringspin_job::Problems;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Numbers one task updates: small enough to share the work and to stay in a core's cache, large enough not to
 /// notice the sharing.
@@ -95,12 +97,13 @@ impl OptimizerState {
 }
 
 /// The parameters of one group.
-struct Section {
-    optimizer: Box<dyn Optimizer>,
-    treatment: Treatment,
+pub(super) struct Section {
+    pub(super) optimizer: Box<dyn Optimizer>,
+    pub(super) treatment: Treatment,
+    /// Of what is dense, and not left to passes.
     pieces: Pieces,
     tables: Vec<TableUpdate>,
-    state: OptimizerState,
+    pub(super) state: OptimizerState,
     /// Of every array, where the optimizer asks for them.
     norms: Vec<[f64; 2]>,
 }
@@ -123,10 +126,26 @@ impl Section {
         if optimizer.measures() {
             norms = vec![[0.0; 2]; dense];
         } else {
-            join(&mut whole);
+            join(&mut whole, &|_| false);
         }
         let state = OptimizerState::new(optimizer.states(), ranges);
         Section { optimizer, treatment, pieces: Pieces::cut(&whole, CHUNK), tables, state, norms }
+    }
+
+    /// Cuts what is dense into pieces anew, without what `is_left`, and returns that, with where it begins in the arrays.
+    fn leave(&mut self, is_left: &dyn Fn(usize) -> bool) -> Vec<(Range<usize>, usize)> {
+        let dense = self.state.ranges.len() - self.tables.len();
+        let mut whole = self.state.ranges[..dense].to_vec();
+        join(&mut whole, is_left);
+        self.pieces = Pieces::cut(&whole, CHUNK);
+        let mut own = 0;
+        let places = whole.into_iter().map(|range| {
+            own += range.len();
+            (range.clone(), own - range.len())
+        });
+        let left = places.filter(|(range, _)| is_left(range.start)).collect();
+        self.pieces.retain(|piece| !is_left(piece.flat.start));
+        left
     }
 
     /// Most sums that are measured at a time.
@@ -136,12 +155,15 @@ impl Section {
     }
 }
 
-/// Joins neighbours: an optimizer that knows no arrays needs no pieces of its own for each.
-fn join(ranges: &mut Vec<Range<usize>>) {
+/// Joins neighbours, unless they are in different parts: an optimizer that knows no arrays needs no pieces of its own
+/// for each.
+fn join(ranges: &mut Vec<Range<usize>>, part: &dyn Fn(usize) -> bool) {
     let mut joined: Vec<Range<usize>> = Vec::new();
     for range in ranges.drain(..) {
         match joined.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
+            Some(last) if last.end == range.start && part(last.start) == part(range.start) => {
+                last.end = range.end;
+            }
             _ => joined.push(range),
         }
     }
@@ -179,6 +201,10 @@ pub struct Updater {
     statistics: Vec<Range<usize>>,
     /// Whether there is an average yet.
     averaged: bool,
+    /// What passes update, in order.
+    left: Vec<Left>,
+    /// Room for [`AtOnce::arrays`].
+    arrays: Vec<[Shared<'static>; MAX_OWN]>,
 }
 
 impl Updater {
@@ -213,9 +239,82 @@ impl Updater {
         let sums = (0..most).map(|_| Sums::default()).collect();
         let statistics = parameters.iter().filter(|parameter| parameter.kind == ParameterKind::Statistic);
         let mut statistics: Vec<Range<usize>> = statistics.map(|parameter| parameter.range.clone()).collect();
-        join(&mut statistics);
+        join(&mut statistics, &|_| false);
         let counts = [count, dense];
-        Ok(Updater { sections, options, base_rate, counts, sums, average, statistics, averaged: false })
+        let (averaged, left, arrays) = (false, Vec::new(), Vec::with_capacity(sections.len()));
+        Ok(Updater {
+            sections,
+            options,
+            base_rate,
+            counts,
+            sums,
+            average,
+            statistics,
+            averaged,
+            left,
+            arrays,
+        })
+    }
+
+    /// Leaves parameters to the passes, which update them at once ([`Updater::at_once`]); [`Updater::update`] then has
+    /// to do with the others alone.
+    ///
+    /// # Panics
+    /// When a step depends on more than single numbers: `clip_norm`, or an optimizer that [measures](Optimizer::measures).
+    pub fn leave(&mut self, ranges: &[Range<usize>]) {
+        let measures = self.sections.iter().any(|section| section.optimizer.measures());
+        assert!(
+            self.options.clip_norm.is_none() && !measures,
+            "a step that depends on whole arrays can not be made in parts"
+        );
+        let is_left = |place: usize| ranges.iter().any(|range| range.contains(&place));
+        self.left.clear();
+        for (section, own) in self.sections.iter_mut().enumerate() {
+            let left = own.leave(&is_left).into_iter();
+            self.left.extend(left.map(|(flat, own)| Left { flat, section, own }));
+        }
+        self.left.sort_by_key(|left| left.flat.start);
+    }
+
+    /// Whether the parameter at a place of the flat buffers is [left](Updater::leave) to passes.
+    pub fn is_left(&self, place: usize) -> bool {
+        self.left.iter().any(|left| left.flat.contains(&place))
+    }
+
+    /// The update `due` of what was [left](Updater::leave) to passes, for the next of them. [`Updater::update`] has to
+    /// follow, for the rest.
+    ///
+    /// # Panics
+    /// When the parameters are not as many as the model's.
+    pub fn at_once<'a>(
+        &'a mut self,
+        isa: Isa,
+        due: Due,
+        params: &'a mut [f32],
+        weigh: &'a Weigh<'a>,
+    ) -> AtOnce<'a> {
+        assert_eq!(params.len(), self.counts[0], "the flat buffers are those of the model");
+        self.arrays.clear();
+        for section in &mut self.sections {
+            let mut arrays = section.state.arrays.iter_mut();
+            self.arrays.push(std::array::from_fn(|_| {
+                let array = Shared::new(arrays.next().map_or(&mut [], |array| &mut array[..]));
+                // SAFETY: what is returned borrows the updater, and is all that uses it.
+                unsafe { array.unbound() }
+            }));
+        }
+        AtOnce {
+            params: Shared::new(params),
+            average: Shared::new(&mut self.average),
+            sections: &self.sections,
+            arrays: &self.arrays,
+            left: &self.left,
+            options: self.options,
+            due,
+            isa,
+            weigh,
+            not_finite: AtomicUsize::new(usize::MAX),
+        }
     }
 
     /// The learning rate of the job's own optimizer, before the schedule.
@@ -256,18 +355,16 @@ impl Updater {
             (most / (norm + NORM_EPS)).min(1.0) as f32
         });
         let limit = self.options.limit();
-        let share = self.options.ema_decay.map(|decay| (1.0 - decay) as f32);
-        let isa = team.isa();
+        let (isa, share) = (team.isa(), self.options.share());
         let Gradients { dense: grads, tables: rows } = gradients;
         for section in &mut self.sections {
+            let moment = section.moment(due, isa);
             let Section { optimizer, treatment, pieces, tables, state, norms } = section;
             let shaping = match scale {
                 // The rest was done for the norm.
                 Some(scale) => Shaping { scale, ..Shaping::NONE },
                 None => treatment.shaping(limit),
             };
-            let rate = optimizer.base_rate() * due.factor * treatment.rate;
-            let moment = Moment { update: due.update, rate, decay: treatment.decay, norms: [0.0; 2], isa };
             if optimizer.measures() {
                 for_pieces(team, pieces, [params, grads], &mut state.arrays, &|index, [w, g], states| {
                     shape(isa, shaping, w, g);
@@ -330,13 +427,18 @@ impl Updater {
 }
 
 impl UpdateOptions {
-    fn limit(&self) -> f32 {
+    pub(super) fn limit(&self) -> f32 {
         self.clip_value.map_or(f32::INFINITY, |limit| limit as f32)
+    }
+
+    /// Of the new weights in their average.
+    pub(super) fn share(&self) -> Option<f32> {
+        self.ema_decay.map(|decay| (1.0 - decay) as f32)
     }
 }
 
 impl Treatment {
-    fn shaping(&self, limit: f32) -> Shaping {
+    pub(super) fn shaping(&self, limit: f32) -> Shaping {
         Shaping { l1: self.l1, l2: self.l2, limit, scale: 1.0 }
     }
 }

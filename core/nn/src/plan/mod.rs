@@ -112,6 +112,8 @@ pub(crate) struct NodePlan {
     pub(crate) edges: Vec<Edge>,
     /// Whether its parameter gradients are cut by parameters, or are rows of a table.
     pub(crate) sharded: bool,
+    /// Whether a pass may update its parameters itself: they are no other layer's, and their gradients come in shards.
+    pub(crate) at_once: bool,
     /// Whether layers with the same weights, later in the model, have already left a gradient.
     pub(crate) shared_after: bool,
     /// Whether its parameters' gradients are final once it has run backward.
@@ -242,6 +244,22 @@ impl Plan {
         self.whole + self.slots + self.packed + threads * self.block + scratch
     }
 
+    /// Has room for the gradients of shards in the scratch of each of `threads` threads, and returns the parameters that a
+    /// pass may update itself.
+    pub(crate) fn at_once(&mut self, graph: &Graph, threads: usize) -> Vec<Range<usize>> {
+        let nodes = graph.nodes.iter().zip(&self.nodes).filter(|(_, plan)| plan.at_once);
+        let (mut room, mut params) = (self.scratch, Vec::new());
+        for (node, sharded) in nodes.filter_map(|(node, _)| Some((node, node.layer.sharded()?))) {
+            let shards = sharded.shards(self.records, threads);
+            let numbers =
+                |shard: usize| sharded.shard_ranges(shard, shards).map(|range| range.len()).iter().sum();
+            room = room.max((0..shards).map(numbers).max().unwrap_or(0));
+            params.push(node.params.clone());
+        }
+        self.scratch = room.next_multiple_of(ALIGN);
+        params
+    }
+
     /// Where backward finds a value.
     pub(crate) fn kept(&self, value: usize) -> Place {
         let again = value.checked_sub(1).map_or(Place::Nowhere, |node| self.nodes[node].again);
@@ -306,6 +324,7 @@ fn plan_nodes(graph: &Graph, purpose: Purpose) -> (Vec<NodePlan>, usize) {
             learns: purpose == Purpose::Training && (before || !node.params.is_empty()),
             edges: vec![Edge::Nowhere; node.inputs.len()],
             sharded: node.layer.sharded().is_some() || node.layer.tabled().is_some(),
+            at_once: false,
             shared_after: false,
             ready: false,
             needed: false,
@@ -338,6 +357,8 @@ fn share(nodes: &[Node], plans: &mut [NodePlan]) {
         let same = |other: &Node| other.params == nodes[i].params;
         plans[i].shared_after = nodes[i + 1..].iter().any(same);
         plans[i].ready = nodes[i].layer.tabled().is_none() && !nodes[..i].iter().any(same);
+        let alone = plans[i].ready && !plans[i].shared_after;
+        plans[i].at_once = alone && plans[i].learns && nodes[i].layer.sharded().is_some();
     }
 }
 
