@@ -24,73 +24,109 @@ pub(crate) struct RowTap {
     pub(crate) c: usize,
 }
 
-impl RowTap {
-    /// Its number among those that say which of its window an output is: the bits, not the value.
-    fn mark(&self) -> f32 {
-        f32::from_bits(self.number)
+/// Which number of its window an output is, in as many bytes as windows need.
+///
+/// # Safety
+/// Any bits are a value, and it is aligned wherever an `f32` is.
+pub(crate) unsafe trait Mark: Copy + PartialEq {
+    /// Stands for an output that has not seen a number yet.
+    const NONE: Self;
+
+    /// The mark of a place in the window.
+    fn of(number: u32) -> Self;
+}
+
+// SAFETY: a byte.
+unsafe impl Mark for u8 {
+    const NONE: u8 = u8::MAX;
+
+    #[inline(always)]
+    fn of(number: u32) -> u8 {
+        number as u8
     }
 }
 
-/// Stands for an output that has not seen a number yet.
-pub(crate) const NO_TAP: f32 = f32::from_bits(u32::MAX);
+// SAFETY: the size and alignment of an f32.
+unsafe impl Mark for u32 {
+    const NONE: u32 = u32::MAX;
 
-/// Raises `largest` (a row of outputs) to the numbers of `x` (a row of the image) that `tap` sees, and marks in `taps`
-/// which tap each comes from.
-pub(crate) fn raise(isa: Isa, tap: RowTap, x: &[f32], (largest, taps): (&mut [f32], &mut [f32])) {
-    isa.run(Raise { tap, x, largest, taps });
+    #[inline(always)]
+    fn of(number: u32) -> u32 {
+        number
+    }
 }
 
-struct Raise<'a> {
+/// The marks that lie in memory for numbers.
+pub(crate) fn marks<M: Mark>(numbers: &[f32]) -> &[M] {
+    // SAFETY: the same bytes, which are marks by the promise of the trait.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers) / size_of::<M>()) }
+}
+
+/// The same, to be written. Any bits are an `f32` too.
+pub(crate) fn marks_mut<M: Mark>(numbers: &mut [f32]) -> &mut [M] {
+    let count = size_of_val(numbers) / size_of::<M>();
+    // SAFETY: as of [`marks`].
+    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), count) }
+}
+
+/// Raises `largest` (a row of outputs) to the numbers of `x` (a row of the image) that `tap` sees, and marks in `marks`
+/// which tap each comes from.
+pub(crate) fn raise<M: Mark>(isa: Isa, tap: RowTap, x: &[f32], (largest, marks): (&mut [f32], &mut [M])) {
+    isa.run(Raise { tap, x, largest, marks });
+}
+
+struct Raise<'a, M> {
     tap: RowTap,
     x: &'a [f32],
     largest: &'a mut [f32],
-    taps: &'a mut [f32],
+    marks: &'a mut [M],
 }
 
-impl Kernel for Raise<'_> {
+impl<M: Mark> Kernel for Raise<'_, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let RowTap { first, count, from, stride, c, .. } = self.tap;
-        let mark = self.tap.mark();
+        let RowTap { number, first, count, from, stride, c } = self.tap;
+        let own = M::of(number);
         let outputs = first * c..(first + count) * c;
         let largest = self.largest[outputs.clone()].chunks_exact_mut(c);
-        let outputs = largest.zip(self.taps[outputs].chunks_exact_mut(c));
+        let outputs = largest.zip(self.marks[outputs].chunks_exact_mut(c));
         // With one channel the numbers of neighbouring windows lie `stride` apart, with more they lie together.
-        for ((largest, taps), x) in outputs.zip(self.x[from * c..].chunks(stride * c)) {
-            for ((largest, tap), x) in largest.iter_mut().zip(taps).zip(x) {
-                let wins = *x > *largest || x.is_nan() || tap.to_bits() == NO_TAP.to_bits();
+        for ((largest, marks), x) in outputs.zip(self.x[from * c..].chunks(stride * c)) {
+            for ((largest, mark), x) in largest.iter_mut().zip(marks).zip(x) {
+                let wins = *x > *largest || x.is_nan() || *mark == M::NONE;
                 *largest = if wins { *x } else { *largest };
-                *tap = if wins { mark } else { *tap };
+                *mark = if wins { own } else { *mark };
             }
         }
     }
 }
 
 /// Gives the gradients `dy` of a row of outputs that come from `tap` to what it sees.
-pub(crate) fn give_back(isa: Isa, tap: RowTap, (dy, taps): (&[f32], &[f32]), dx: &mut [f32]) {
-    isa.run(GiveBack { tap, dy, taps, dx });
+pub(crate) fn give_back<M: Mark>(isa: Isa, tap: RowTap, (dy, marks): (&[f32], &[M]), dx: &mut [f32]) {
+    isa.run(GiveBack { tap, dy, marks, dx });
 }
 
-struct GiveBack<'a> {
+struct GiveBack<'a, M> {
     tap: RowTap,
     dy: &'a [f32],
-    taps: &'a [f32],
+    marks: &'a [M],
     dx: &'a mut [f32],
 }
 
-impl Kernel for GiveBack<'_> {
+impl<M: Mark> Kernel for GiveBack<'_, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
         let RowTap { number, first, count, from, stride, c } = self.tap;
         let outputs = first * c..(first + count) * c;
-        let outputs = self.dy[outputs.clone()].chunks_exact(c).zip(self.taps[outputs].chunks_exact(c));
-        for ((dy, taps), dx) in outputs.zip(self.dx[from * c..].chunks_mut(stride * c)) {
-            for ((dy, tap), dx) in dy.iter().zip(taps).zip(dx) {
-                *dx += if tap.to_bits() == number { *dy } else { 0.0 };
+        let outputs = self.dy[outputs.clone()].chunks_exact(c).zip(self.marks[outputs].chunks_exact(c));
+        let own = M::of(number);
+        for ((dy, marks), dx) in outputs.zip(self.dx[from * c..].chunks_mut(stride * c)) {
+            for ((dy, mark), dx) in dy.iter().zip(marks).zip(dx) {
+                *dx += if *mark == own { *dy } else { 0.0 };
             }
         }
     }

@@ -5,7 +5,8 @@
 
 use super::dims::sequence;
 use super::window::Window;
-use crate::kernels::pool::{self, Halve, NO_TAP, RowTap, give_back, raise};
+use crate::kernels::Isa;
+use crate::kernels::pool::{self, Halve, Mark, RowTap, give_back, marks, marks_mut, raise};
 use crate::layer::{Backward, Forward, Layer, Misfit, Needs};
 use crate::registry::ParamDoc;
 use crate::shape::{Image, Layout, Shape};
@@ -114,25 +115,16 @@ impl Layer for MaxPool2d {
 
     /// Which number of its window each output is, so that the input, often four times as large, need not be kept.
     fn saved(&self, records: usize) -> usize {
-        if self.halves().is_some() { 0 } else { records * self.shape.elements() }
+        let marks = self.shape.elements();
+        let numbers = if self.fits_bytes() { marks.div_ceil(size_of::<f32>()) } else { marks };
+        if self.halves().is_some() { 0 } else { records * numbers }
     }
 
     fn forward(&self, pass: Forward<'_>) {
         if let Some(halve) = self.halves() {
             return pool::halve(pass.context.isa, halve, pass.x, pass.y);
         }
-        let ((_, input), (_, output)) = self.images(pass.records);
-        let (input_len, output_len) = (input.pixels() * input.c, output.pixels() * output.c);
-        pass.y.fill(f32::NEG_INFINITY);
-        pass.saved.fill(NO_TAP);
-        let outputs = pass.y.chunks_exact_mut(output_len).zip(pass.saved.chunks_exact_mut(output_len));
-        for (x, (y, taps)) in pass.x.chunks_exact(input_len).zip(outputs) {
-            let line = output.w * output.c;
-            let rows = y.chunks_exact_mut(line).zip(taps.chunks_exact_mut(line));
-            for (row, (y, taps)) in rows.enumerate() {
-                self.row_taps(row, input, |range, tap| raise(pass.context.isa, tap, &x[range], (y, taps)));
-            }
-        }
+        if self.fits_bytes() { self.pool::<u8>(pass) } else { self.pool::<u32>(pass) }
     }
 
     fn backward(&self, pass: Backward<'_>) {
@@ -141,15 +133,10 @@ impl Layer for MaxPool2d {
         if let Some(halve) = self.halves() {
             return pool::halve_backward(isa, halve, pass.x, pass.dy, dx);
         }
-        let ((_, input), (_, output)) = self.images(pass.records);
-        let (input_len, output_len) = (input.pixels() * input.c, output.pixels() * output.c);
-        dx.fill(0.0);
-        let outputs = pass.dy.chunks_exact(output_len).zip(pass.saved.chunks_exact(output_len));
-        for (dx, (dy, taps)) in dx.chunks_exact_mut(input_len).zip(outputs) {
-            let line = output.w * output.c;
-            for (row, (dy, taps)) in dy.chunks_exact(line).zip(taps.chunks_exact(line)).enumerate() {
-                self.row_taps(row, input, |range, tap| give_back(isa, tap, (dy, taps), &mut dx[range]));
-            }
+        if self.fits_bytes() {
+            self.spread::<u8>(isa, (pass.dy, pass.saved), dx);
+        } else {
+            self.spread::<u32>(isa, (pass.dy, pass.saved), dx);
         }
     }
 }
@@ -160,9 +147,52 @@ impl MaxPool2d {
         MaxPool2d { window, input, output, shape, layout: Layout::ChannelsLast }
     }
 
-    /// What is pooled: records, or planes of one channel.
-    fn images(&self, records: usize) -> ((usize, Image), (usize, Image)) {
-        (as_planes(self.layout, records, self.input), as_planes(self.layout, records, self.output))
+    /// What is pooled, before and after: records, or planes of one channel.
+    fn images(&self) -> [Image; 2] {
+        [as_planes(self.layout, 1, self.input).1, as_planes(self.layout, 1, self.output).1]
+    }
+
+    /// Whether a byte says which number of its window an output is.
+    fn fits_bytes(&self) -> bool {
+        self.window.kernel[0] * self.window.kernel[1] <= usize::from(u8::MAX)
+    }
+
+    fn pool<M: Mark>(&self, pass: Forward<'_>) {
+        let [input, output] = self.images();
+        let (input_len, output_len) = (input.pixels() * input.c, output.pixels() * output.c);
+        let record_len = self.input.pixels() * self.input.c;
+        pass.y.fill(f32::NEG_INFINITY);
+        let records = pass.y.chunks_exact_mut(self.shape.elements());
+        for (record, (y, saved)) in records.zip(pass.saved.chunks_exact_mut(self.saved(1))).enumerate() {
+            let own = &mut marks_mut::<M>(saved)[..self.shape.elements()];
+            own.fill(M::NONE);
+            let x = &pass.x[record * record_len..(record + 1) * record_len];
+            let outputs = y.chunks_exact_mut(output_len).zip(own.chunks_exact_mut(output_len));
+            for (x, (y, own)) in x.chunks_exact(input_len).zip(outputs) {
+                let line = output.w * output.c;
+                let rows = y.chunks_exact_mut(line).zip(own.chunks_exact_mut(line));
+                for (row, (y, own)) in rows.enumerate() {
+                    self.row_taps(row, input, |range, tap| raise(pass.context.isa, tap, &x[range], (y, own)));
+                }
+            }
+        }
+    }
+
+    fn spread<M: Mark>(&self, isa: Isa, (dy, saved): (&[f32], &[f32]), dx: &mut [f32]) {
+        let [input, output] = self.images();
+        let (input_len, output_len) = (input.pixels() * input.c, output.pixels() * output.c);
+        dx.fill(0.0);
+        let records = dy.chunks_exact(self.shape.elements()).zip(saved.chunks_exact(self.saved(1)));
+        for ((dy, saved), dx) in records.zip(dx.chunks_exact_mut(self.input.pixels() * self.input.c)) {
+            let own = &marks::<M>(saved)[..self.shape.elements()];
+            let outputs = dy.chunks_exact(output_len).zip(own.chunks_exact(output_len));
+            for (dx, (dy, own)) in dx.chunks_exact_mut(input_len).zip(outputs) {
+                let line = output.w * output.c;
+                for (row, (dy, own)) in dy.chunks_exact(line).zip(own.chunks_exact(line)).enumerate() {
+                    self.row_taps(row, input, |range, tap| give_back(isa, tap, (dy, own), &mut dx[range]));
+                }
+            }
+        }
     }
 
     /// The most frequent pool, of 2 × 2 on planes, has a kernel of its own.
@@ -194,6 +224,9 @@ impl MaxPool2d {
 #[cfg(test)]
 mod tests {
     use crate::golden;
+    use crate::random::RandomKey;
+    use crate::shape::Shape;
+    use ringspin_job::{Component, Value};
 
     #[test]
     fn agrees_with_pytorch() {
@@ -203,5 +236,21 @@ mod tests {
     #[test]
     fn gradient_agrees_with_differences() {
         golden::check_layer_gradient("max_pool2d", 2e-3);
+    }
+    /// Windows of more numbers than a byte can tell apart.
+    #[test]
+    fn the_largest_of_a_wide_window_gets_the_gradient() {
+        for (kernel, largest) in [(15, 7 * 20 + 3), (16, 15 * 20 + 14), (18, 17 * 20 + 16)] {
+            let component = Component::new("x", "max_pool2d").with("kernel_size", Value::Int(kernel));
+            let layer = golden::single_layer(&component, &Shape::image(19, 20, 1).unwrap());
+            let mut x = vec![-1.0; 2 * 19 * 20];
+            x[largest] = 2.0;
+            x[19 * 20 + 5] = 1.0;
+            assert_eq!(layer.forward_training(&[], &x, RandomKey::default()), [2.0, 1.0], "{kernel}");
+            let mut expected = vec![0.0; x.len()];
+            (expected[largest], expected[19 * 20 + 5]) = (3.0, 4.0);
+            let dx = layer.backward_training(&[], &x, &[3.0, 4.0], RandomKey::default()).dx;
+            assert_eq!(dx, expected, "{kernel}");
+        }
     }
 }
