@@ -165,6 +165,12 @@ impl Stepper {
         self.cadence.steps_per_epoch()
     }
 
+    /// Parameters that passes update themselves.
+    #[cfg(test)]
+    pub(crate) fn updates_within_passes(&self) -> usize {
+        (0..self.params.len()).filter(|place| self.updater.is_left(*place)).count()
+    }
+
     /// Learning rate of the last step.
     pub fn learning_rate(&self) -> f64 {
         self.rate

@@ -215,3 +215,53 @@ fn weights_are_the_average_where_one_is_kept() {
     assert!(distance(&last, &average) > 1e-3);
     assert!(distance(&last, &same) < 1e-6, "nothing is kept of older weights");
 }
+
+/// All records of a batch, as the only lane has them.
+fn micro_batch(records: std::ops::Range<usize>) -> [Batch; 1] {
+    let [mut all, rest] = micro_batches(&[0, 1], records).try_into().unwrap_or_else(|_| panic!("two lanes"));
+    all.inputs.extend(rest.inputs);
+    all.records.extend(rest.records);
+    if let (Targets::Classes(all), Targets::Classes(rest)) = (&mut all.targets, rest.targets) {
+        all.extend(rest);
+    }
+    [all]
+}
+
+/// Large enough to be updated within passes, and weights that two layers share, which are not.
+const LARGE: &str = "[[model.layers]]\ntype = \"linear\"\nout_features = 110\n\
+    [[model.layers]]\ntype = \"tanh\"\n\
+    [[model.layers]]\ntype = \"linear\"\nname = \"twice\"\nout_features = 110\n\
+    [[model.layers]]\ntype = \"linear\"\nshare = \"twice\"\nout_features = 110\n\
+    [[model.layers]]\ntype = \"linear\"\nout_features = 120\n\
+    [[model.layers]]\ntype = \"linear\"\nout_features = 4\n";
+
+/// A limit that no norm reaches keeps updates behind the pass, and changes nothing else.
+#[test]
+fn a_lone_worker_updates_within_passes_without_another_bit() {
+    for loss in losses() {
+        let run = |more: &[&str]| {
+            let settings = ["lanes=1", "batch_size=9", "clip_value=0.05", "ema_decay=0.5"];
+            let job = job(LARGE, &[loss, &settings, more].concat());
+            let mut stepper = stepper(&job, None);
+            let starts = (0..2).flat_map(|_| (0..RECORDS).step_by(9));
+            let made = starts.map(|start| stepper.take(&micro_batch(start..RECORDS.min(start + 9))).unwrap());
+            let made: Vec<Option<StepSums>> = made.collect();
+            (stepper.updates_within_passes(), stepper.weights().to_vec(), made)
+        };
+        let ((within, weights, sums), (never, expected, measured)) = (run(&[]), run(&["clip_norm=1e30"]));
+        assert_eq!((within, never), (110 * 120 + 120, 0), "the only layer that is large and its own");
+        assert!(weights == expected && sums.len() == measured.len(), "{loss:?}");
+        for (own, other) in sums.iter().flatten().zip(measured.iter().flatten()) {
+            assert_eq!((own.loss, own.records, own.top1), (other.loss, other.records, other.top1));
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_ends_the_job_though_nobody_keeps_it() {
+    let job = job(LARGE, &["lanes=1", "batch_size=9", "optimizer.lr=1e30"]);
+    let mut stepper = stepper(&job, None);
+    let ended = (0..8).find_map(|_| stepper.take(&micro_batch(0..9)).err());
+    let message = ended.expect("it can not go on").message;
+    assert!(message.contains("not finite; the first such gradient is that of"), "{message}");
+}

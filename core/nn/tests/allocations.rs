@@ -37,24 +37,37 @@ fn layer(name: &str, params: &[(&str, i64)]) -> Component {
 }
 
 fn steps(spec: &ModelSpec, input: &[usize]) -> usize {
+    allocations(spec, input, false) + allocations(spec, input, true)
+}
+
+/// What steps allocate, with updates after the passes or within them.
+fn allocations(spec: &ModelSpec, input: &[usize], within: bool) -> usize {
     let (registry, loss) = (Registry::standard(), Component::new("loss", "cross_entropy"));
     let model = Arc::new(Model::build(&registry, spec, &Shape::new(input).unwrap(), &loss).unwrap());
     let optimizer = Component::new("optimizer", "adam").with("groups[0].match", "*.bias");
-    let optimizer = optimizer.with("groups[0].name", "lamb");
+    let optimizer = optimizer.with("groups[0].name", if within { "rmsprop" } else { "lamb" });
     let optimizers = registry.build_optimizers(&optimizer).unwrap();
-    let options = UpdateOptions { clip_norm: Some(1.0), clip_value: Some(1.0), ema_decay: Some(0.9) };
+    let clip_norm = (!within).then_some(1.0);
+    let options = UpdateOptions { clip_norm, clip_value: Some(1.0), ema_decay: Some(0.9) };
     let mut updater = Updater::new(optimizers, model.parameters(), options).unwrap();
     let mut params = model.initialize(1);
     let mut grads = Gradients::new(&model, 40);
     let mut workspace = Workspace::new(Arc::clone(&model), Team::new(2).unwrap(), 40);
+    if within {
+        workspace = workspace.with_updates(&mut updater);
+    }
     let (inputs, targets) = (model.made_up_inputs(40), vec![1; 40]);
     let mut step = |count: usize, update_number: u64| {
         let inputs = &inputs[..count * model.input().elements()];
         let batch = BatchView { inputs, targets: Targets::Classes(&targets[..count]), count };
-        let training =
-            TrainingPass { params: &params, scale: 0.1, key: RandomKey::default(), accumulate: false };
-        workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ());
-        let due = Due { update: update_number, factor: 0.1 };
+        let (key, due) = (RandomKey::default(), Due { update: update_number, factor: 0.1 });
+        if within {
+            let update = updater.at_once(workspace.isa(), due, &mut params, &|_| 1.0);
+            workspace.learn(&batch, (0.1, key), &update, &mut grads);
+        } else {
+            let training = TrainingPass { params: &params, scale: 0.1, key, accumulate: false };
+            workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ());
+        }
         updater.update(workspace.team(), due, &mut params, &mut grads);
         workspace.forward(&batch, &params, None);
     };
