@@ -50,8 +50,8 @@ pub struct Stepper {
     schedule: Box<dyn Schedule>,
     params: Vec<f32>,
     grads: Gradients,
-    /// What dense gradients are left in by passes: all, unless these update some parameters at once.
-    dense: Vec<Range<usize>>,
+    /// The parameters whose dense gradients are kept: all, unless passes update some at once.
+    kept: Vec<Range<usize>>,
     at_once: bool,
     buckets: Vec<Range<usize>>,
     missing: Vec<usize>,
@@ -93,7 +93,7 @@ impl Stepper {
     ) -> Result<Self, Misfortune> {
         let wrong = |problems: Problems| Misfortune::new(FailureKind::Job, problems.to_string());
         let optimizers = registry.build_optimizers(&job.optimizer).map_err(wrong)?;
-        let at_once = updates_at_once(job, &optimizers);
+        let at_once = updates_at_once(job, &optimizers) && reducer.is_none();
         let UpdatesSpec { accumulate_steps, clip_value, clip_norm, ema_decay } = job.updates;
         let options = UpdateOptions { clip_norm, clip_value, ema_decay };
         let mut updater = Updater::new(optimizers, model.parameters(), options).map_err(wrong)?;
@@ -120,7 +120,7 @@ impl Stepper {
         if at_once {
             workspace = workspace.with_updates(&mut updater);
         }
-        let dense = parameters.into_iter().filter(|range| !updater.is_left(range.start)).collect();
+        let kept = parameters.into_iter().filter(|range| !updater.is_left(range.start)).collect();
         if workspace.isa().imitates_bf16() {
             tracing::warn!(
                 "numerics.compute = \"bf16\" is slower than \"f32\" here: this CPU, or its kernel, has no AMX, and the \
@@ -134,7 +134,7 @@ impl Stepper {
             params: model.initialize(job.seed),
             grads: Gradients::new(&model, most),
             model,
-            dense,
+            kept,
             at_once,
             missing: vec![0; buckets.len()],
             buckets,
@@ -212,12 +212,15 @@ impl Stepper {
         if place.first {
             self.begin();
         }
-        let bad = match batches {
-            [batch] if self.at_once && batch.count() > 0 => self.learn(batch, place)?,
-            _ => {
-                self.backward(batches, place)?;
-                None
-            }
+        let bad = if self.at_once {
+            let [batch] = batches else {
+                let message = format!("{} micro-batches of one lane", batches.len());
+                return Err(Misfortune::new(FailureKind::Panic, message));
+            };
+            self.learn(batch, place)?
+        } else {
+            self.backward(batches, place)?;
+            None
         };
         self.batch += 1;
         if !place.last {
@@ -263,11 +266,10 @@ impl Stepper {
         let (due, records) = (self.due(), place.records as f64);
         let view = view(&self.model, batch)?;
         let weigh = |weight: f64| mean_factor(weight_point().of(weight / records));
-        let isa = self.workspace.team().isa();
-        let update = self.updater.at_once(isa, due, &mut self.params, &weigh);
+        let mut update = self.updater.at_once(due, &mut self.params, &weigh);
         let key = RandomKey { seed: self.seed, step: self.batch, lane: batch.lane as u32 };
         let pass = (1.0 / place.records as f32, key);
-        let metrics = self.workspace.learn(&view, pass, &update, &mut self.grads);
+        let metrics = self.workspace.learn(&view, pass, &mut update, &mut self.grads);
         let bad = update.not_finite();
         self.own.count(&metrics);
         self.own.not_finite += u64::from(bad.is_some());
@@ -386,7 +388,7 @@ impl Stepper {
             }
         }
         self.collect_rows(records)?;
-        if matches!(self.sums, Sums::Fast { .. }) && !self.grads.are_finite(&self.dense) {
+        if matches!(self.sums, Sums::Fast { .. }) && !self.grads.are_finite(&self.kept) {
             own.not_finite += 1;
         }
         Ok(own)

@@ -1,5 +1,8 @@
 //! `ringspin model profile`: steps on made-up data, and where their time goes.
 //!
+//! The steps are those of a job with these settings: a lone worker updates large layers within its passes, which then is
+//! part of the time of their weights.
+//!
 //! Time is that of one thread, which takes part in everything: what it works on, and waits for, from one event of
 //! the pass to the next.
 
@@ -196,8 +199,8 @@ fn train(
         let key = RandomKey { seed: job.seed, step, lane: 0 };
         let due = Due { update: step + 1, factor: 1.0 };
         if at_once {
-            let update = updater.at_once(machine.isa, due, &mut params, &|_| 1.0);
-            workspace.learn(&data.view(step), (scale, key), &update, &mut grads);
+            let mut update = updater.at_once(due, &mut params, &|_| 1.0);
+            workspace.learn(&data.view(step), (scale, key), &mut update, &mut grads);
         } else {
             let training = TrainingPass { params: &params, scale, key, accumulate: false };
             workspace.forward_backward(&data.view(step), &training, &mut grads, &mut |_, _| ());

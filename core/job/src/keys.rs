@@ -99,7 +99,8 @@ pub const KEYS: &[Key] = &[
         Kind::Count(0),
         Some("0"),
         "Lanes the data is dealt to: same lanes and seed, same order of records, whatever the number of workers. \
-         0: twice workers.max, 1 for a single worker; with reproducible numerics 12, from 13 workers on 24, from 25 on 48 ...",
+         0: twice workers.max, 1 for a single worker; with reproducible numerics 12, from 13 workers on 24, from 25 on 48 ... \
+         More lanes have smaller micro-batches, which take less memory.",
     ),
     key(
         "stop_on_nan",

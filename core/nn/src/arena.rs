@@ -103,6 +103,11 @@ impl<'a, T> Shared<'a, T> {
         Shared { start: buffer.as_ptr().cast_mut(), len: buffer.len(), buffer: PhantomData }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Without the lifetime, for those who keep it between uses.
     ///
     /// # Safety

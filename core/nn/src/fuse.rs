@@ -7,6 +7,7 @@ use crate::layer::{Backward, Forward, Layer, Needs, ParameterSpec, Sharded, Tabl
 use crate::layers::activation::Activation;
 use crate::layers::add::Add;
 use crate::layers::batch_norm::BatchNorm;
+use crate::layers::conv_prepared::{Expanded, Prepared};
 use crate::layers::conv2d::Conv2d;
 use crate::layers::max_pool2d::MaxPool2d;
 use crate::layers::normed_conv::NormedConv;
@@ -43,6 +44,27 @@ pub(crate) fn prepare(graph: &Graph, records: usize) -> Graph {
         nodes[i].index = conv.index;
         nodes[i].path = format!("{} + {}", conv.path, node.path);
         nodes[i].inputs[0] = conv.inputs[0];
+        nodes[i].params = conv.params.start..node.params.end;
+        gone[before] = Some(conv.inputs[0]);
+    }
+    expand(Graph { nodes, outputs: graph.outputs.clone() }.without(&gone))
+}
+
+/// Convolutions of single pixels that a depthwise one alone reads are computed by it, where what lies between is large.
+fn expand(graph: Graph) -> Graph {
+    let mut gone = vec![None; graph.nodes.len()];
+    let mut nodes = graph.nodes.clone();
+    for (i, node) in graph.nodes.iter().enumerate() {
+        let Some(depthwise) = known::<Prepared>(node) else { continue };
+        let x = node.inputs[0];
+        let Some(before) = x.checked_sub(1).filter(|_| graph.only_reader(x) == Some(i)) else { continue };
+        let conv = &graph.nodes[before];
+        let first = known::<Prepared>(conv).filter(|_| conv.params.end == node.params.start);
+        let both = first.and_then(|first| Expanded::new(first.clone(), depthwise.clone(), conv.params.len()));
+        let Some(both) = both else { continue };
+        nodes[i].layer = Arc::new(both);
+        nodes[i].path = format!("{} + {}", conv.path, node.path);
+        nodes[i].inputs = conv.inputs.clone();
         nodes[i].params = conv.params.start..node.params.end;
         gone[before] = Some(conv.inputs[0]);
     }

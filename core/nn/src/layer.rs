@@ -306,7 +306,7 @@ pub trait Tabled: Sync {
 }
 
 /// A layer whose parameter gradient can be computed piece by piece over all records, so that no thread needs
-/// a copy of it and no sum is split.
+/// a copy of it and no sum is split. Passes may update it at once ([`crate::Workspace::with_updates`]).
 pub trait Sharded: Sync {
     /// Pieces for so many records and threads, with more records not more. How the parameters are cut changes no bit of
     /// their gradients.

@@ -83,7 +83,7 @@ impl Model {
     pub fn updating_bytes(&self, records: usize, threads: usize) -> u64 {
         let graph = norms_in_convolutions(self.graph());
         let mut plan = Plan::new(&graph, self.input(), records.max(1), threads, Purpose::Training);
-        let left: usize = plan.at_once(&graph, threads).iter().map(ExactSizeIterator::len).sum();
+        let left: usize = plan.update_at_once(&graph, threads).iter().map(ExactSizeIterator::len).sum();
         let gradients = self.gradient_numbers(records.max(1)) - left;
         4 * (plan.numbers(threads) + self.parameter_count() + gradients) as u64
     }

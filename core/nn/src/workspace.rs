@@ -46,8 +46,8 @@ pub struct Workspace {
     memory: Memory,
     max_records: usize,
     observer: Option<Box<Observer>>,
-    /// Whether there is room for updates within passes.
-    updates: bool,
+    /// What passes can update themselves.
+    updated: Vec<Range<usize>>,
 }
 
 /// Numbers that the layer with most of them reads and writes in a round: 48 MiB, which stay in the last-level cache or
@@ -180,7 +180,7 @@ impl Workspace {
             memory,
             max_records,
             observer: None,
-            updates: false,
+            updated: Vec::new(),
         }
     }
 
@@ -226,39 +226,40 @@ impl Workspace {
         grads: &mut Gradients,
         ready: &mut dyn FnMut(Range<usize>, &[f32]),
     ) -> BatchMetrics {
-        assert_eq!(training.params.len(), self.model.parameter_count(), "the parameters are the model's");
         let TrainingPass { params, scale, key, accumulate } = *training;
         self.train(batch, (Shared::reading(params), None), (scale, key), accumulate, grads, ready)
     }
 
-    /// Has passes update parameters at once ([`Workspace::learn`]): those of which large gradients come in parts, and that
-    /// no two layers share. `updater` leaves them to the passes from now on; gradients of theirs are kept nowhere.
+    /// Has passes update parameters at once ([`Workspace::learn`]): those of which large gradients come in parts that take
+    /// less memory than the whole, and that no two layers share. `updater` leaves them to the passes from now on; gradients of theirs are kept nowhere.
     ///
     /// # Panics
     /// As [`Updater::leave`].
     #[must_use]
     pub fn with_updates(mut self, updater: &mut Updater) -> Workspace {
         let threads = self.team.threads();
-        updater.leave(&self.plan.at_once(&self.graph, threads));
+        self.updated = self.plan.update_at_once(&self.graph, threads);
+        updater.leave(&self.updated);
         self.memory.scratch = Buffer::new((self.plan.scratch * threads).max(self.plan.wide_scratch));
-        self.updates = true;
         self
     }
 
     /// Forward, loss and backward over the only micro-batch of a step, and the update of the parameters that are left to
     /// passes, as they would be by [`Workspace::forward_backward`] and the optimizer: no bit differs. The gradients of the
-    /// others are in `grads` at the end, those of the updated ones nowhere.
+    /// others are in `grads` at the end, those of the updated ones nowhere. `scale` and `key` are those of a
+    /// [`TrainingPass`].
     ///
     /// # Panics
-    /// As [`Workspace::forward_backward`], and when this was not prepared by [`Workspace::with_updates`].
+    /// As [`Workspace::forward_backward`], and when this was not prepared for the updater by [`Workspace::with_updates`].
     pub fn learn(
         &mut self,
         batch: &BatchView<'_>,
         (scale, key): (f32, RandomKey),
-        update: &AtOnce<'_>,
+        update: &mut AtOnce<'_>,
         grads: &mut Gradients,
     ) -> BatchMetrics {
-        assert!(self.updates, "the workspace has no room for updates");
+        assert_eq!(update.asked(), self.updated, "the updater leaves what this workspace updates");
+        let update = &*update;
         self.train(batch, (update.params(), Some(update)), (scale, key), false, grads, &mut |_, _| ())
     }
 
@@ -272,7 +273,7 @@ impl Workspace {
         ready: &mut dyn FnMut(Range<usize>, &[f32]),
     ) -> BatchMetrics {
         assert!(self.prepared.is_none(), "a workspace for inference keeps nothing for backward");
-        self.check(batch);
+        self.check(batch, params.len());
         assert!(!matches!(batch.targets, crate::Targets::None), "training needs targets");
         assert_eq!(grads.dense.len(), self.model.dense_count(), "every parameter has a gradient");
         let pass = Pass {
@@ -305,8 +306,7 @@ impl Workspace {
         params: &[f32],
         mut outputs: Option<&mut [f32]>,
     ) -> BatchMetrics {
-        self.check(batch);
-        assert_eq!(params.len(), self.model.parameter_count(), "the parameters are the model's");
+        self.check(batch, params.len());
         let len = self.model.output().elements();
         let expected = batch.count * len;
         assert!(outputs.as_ref().is_none_or(|outputs| outputs.len() == expected), "outputs of every record");
@@ -345,10 +345,11 @@ impl Workspace {
         total
     }
 
-    fn check(&self, batch: &BatchView<'_>) {
+    fn check(&self, batch: &BatchView<'_>, params: usize) {
         if let Err(message) = self.model.check(batch) {
             panic!("a batch that does not fit the model: {message}");
         }
         assert!(batch.count <= self.max_records, "no more records than the workspace was made for");
+        assert_eq!(params, self.model.parameter_count(), "the parameters are the model's");
     }
 }

@@ -62,8 +62,8 @@ fn allocations(spec: &ModelSpec, input: &[usize], within: bool) -> usize {
         let batch = BatchView { inputs, targets: Targets::Classes(&targets[..count]), count };
         let (key, due) = (RandomKey::default(), Due { update: update_number, factor: 0.1 });
         if within {
-            let update = updater.at_once(workspace.isa(), due, &mut params, &|_| 1.0);
-            workspace.learn(&batch, (0.1, key), &update, &mut grads);
+            let mut update = updater.at_once(due, &mut params, &|_| 1.0);
+            workspace.learn(&batch, (0.1, key), &mut update, &mut grads);
         } else {
             let training = TrainingPass { params: &params, scale: 0.1, key, accumulate: false };
             workspace.forward_backward(&batch, &training, &mut grads, &mut |_, _| ());

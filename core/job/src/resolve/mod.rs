@@ -165,8 +165,8 @@ fn read(reader: &mut Reader<'_>) -> JobSpec {
 }
 
 /// Two lanes a worker, so that two of three can share the lanes of a third; one where there is nobody to share with:
-/// micro-batches are then as large as batches. Where bits count, a number that does
-/// not follow from the workers: bits are those of the lanes.
+/// micro-batches are then as large as batches. Where bits count, a number that does not follow from the workers: bits are
+/// those of the lanes.
 fn default_lanes(mode: NumericsMode, workers_max: usize) -> usize {
     match mode {
         NumericsMode::Fast if workers_max == 1 => 1,

@@ -106,7 +106,7 @@ pub enum Phase {
     Forward,
     /// Gradients of inputs, and of parameters where they come with them.
     Backward,
-    /// Gradients of parameters over all records, and their sums.
+    /// Gradients of parameters over all records, and their sums; updates that the pass makes itself.
     Weights,
     /// Loss and metrics.
     Loss,
@@ -388,7 +388,7 @@ impl<'a> Pass<'a> {
             let update = update.filter(|_| plan.at_once);
             self.observe(i, Phase::Weights, 0);
             let (records, isa, accumulate) = (all.len(), self.isa, accumulate || plan.shared_after);
-            let shards = sharded.shards(records, team.threads());
+            let (shards, own) = (sharded.shards(records, team.threads()), team.isa());
             team.tasks(shards, &|shard, thread| {
                 let at = |range: Range<usize>| node.params.start + range.start..node.params.start + range.end;
                 let [first, second] = sharded.shard_ranges(shard, shards).map(at);
@@ -419,8 +419,8 @@ impl<'a> Pass<'a> {
                         let (a, b) =
                             self.scratch(thread)[..first.len() + second.len()].split_at_mut(first.len());
                         run([a, b], false);
-                        at_once.update(first, a, factor);
-                        at_once.update(second, b, factor);
+                        at_once.update(own, first, a, factor);
+                        at_once.update(own, second, b, factor);
                     },
                 }
             });

@@ -8,19 +8,99 @@ use super::batch_norm::BatchNorm;
 use super::conv2d::Conv;
 use crate::arena::{ALIGN, Shared};
 use crate::kernels::batch_norm::{Affine, apply};
-use crate::kernels::conv::{self, Begin, Choice, ForwardArgs};
+use crate::kernels::conv::{self, Begin, Choice, ExpandedArgs, ForwardArgs};
 use crate::kernels::{Bounds, Isa};
 use crate::layer::{Backward, Forward, Layer, Needs, Wide};
 use crate::shape::Shape;
 use crate::team::Team;
+use std::sync::Arc;
+
+/// Two convolutions of which the second, depthwise, is all that reads the first, of single pixels.
+pub(crate) struct Expanded {
+    expand: Prepared,
+    depthwise: Prepared,
+    /// Parameters of the first.
+    first: usize,
+}
+
+impl Expanded {
+    /// `None` where the two are as fast by themselves; `first` says how many parameters `expand` has.
+    pub(crate) fn new(expand: Prepared, depthwise: Prepared, first: usize) -> Option<Expanded> {
+        let fits = !expand.joins() && !depthwise.joins() && expand.forward.expands(&depthwise.forward);
+        fits.then_some(Expanded { expand, depthwise, first })
+    }
+
+    /// Where what belongs to the second begins.
+    fn second(&self) -> usize {
+        self.expand.packed(false).next_multiple_of(ALIGN)
+    }
+}
+
+impl Layer for Expanded {
+    fn output(&self) -> &Shape {
+        &self.depthwise.shape
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { input: false, output: false }
+    }
+
+    fn packed(&self, learns: bool) -> usize {
+        self.second() + self.depthwise.packed(learns)
+    }
+
+    fn forward(&self, _: Forward<'_>) {
+        unreachable!("the kernel takes all records at once");
+    }
+
+    fn backward(&self, _: Backward<'_>) {
+        unreachable!("prepared for prediction alone");
+    }
+
+    fn wide(&self) -> Option<&dyn Wide> {
+        Some(self)
+    }
+}
+
+impl Wide for Expanded {
+    fn scratch(&self, records: usize, threads: usize) -> usize {
+        self.expand.forward.scratch_expanded(&self.depthwise.forward, records, threads)
+    }
+
+    fn prepare(&self, (team, isa): (&mut Team, Isa), params: &[f32], packed: &mut [f32]) {
+        let (first, second) = packed.split_at_mut(self.second());
+        self.expand.prepare((&mut *team, isa), &params[..self.first], first);
+        self.depthwise.prepare((team, isa), &params[self.first..], second);
+    }
+
+    fn forward(&self, team: &mut Team, pass: Forward<'_>) {
+        let (first, second) = pass.packed.split_at(self.second());
+        let bias = |layer: &Prepared, at: usize| &pass.packed[at + layer.lines()[0]..][..layer.filters()];
+        let args = ExpandedArgs {
+            records: pass.records,
+            x: pass.x,
+            weights: [first, second],
+            bias: [bias(&self.expand, 0), bias(&self.depthwise, self.second())],
+            bounds: [self.expand.bounds, self.depthwise.bounds],
+            y: pass.y,
+        };
+        let isa = pass.context.isa;
+        self.expand.forward.run_expanded(&self.depthwise.forward, (team, isa), args, pass.scratch);
+    }
+
+    fn backward(&self, _: &mut Team, _: Backward<'_>) {
+        unreachable!("prepared for prediction alone");
+    }
+}
 
 /// Numbers of the other value that a task copies.
 const COPIED: usize = 64 * 1024;
 
+#[derive(Clone)]
 pub(crate) struct Prepared {
     conv: Conv,
     shape: Shape,
-    forward: conv::Forward,
+    forward: Arc<conv::Forward>,
     norm: Option<BatchNorm>,
     /// What is left of the results.
     bounds: Bounds,
@@ -28,7 +108,13 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(super) fn new(conv: Conv, shape: Shape, choice: Choice, bounds: Bounds) -> Self {
-        Prepared { conv, shape, forward: conv::Forward::plan(&conv.size(), choice), norm: None, bounds }
+        Prepared {
+            conv,
+            shape,
+            forward: Arc::new(conv::Forward::plan(&conv.size(), choice)),
+            norm: None,
+            bounds,
+        }
     }
 
     /// Takes in the batch norm behind it, which works with running statistics.
@@ -140,7 +226,10 @@ mod tests {
 
     /// What the model answers, by its layers as they are trained, and as they are prepared.
     fn answers(layers: Vec<Component>, records: usize) -> [Vec<f32>; 2] {
-        let shape = Shape::image(9, 7, 5).unwrap();
+        answers_to(layers, Shape::image(9, 7, 5).unwrap(), records)
+    }
+
+    fn answers_to(layers: Vec<Component>, shape: Shape, records: usize) -> [Vec<f32>; 2] {
         let spec = ModelSpec { model: Component::new("model", "custom"), layers };
         let loss = Component::new("loss", "mse");
         let model = Arc::new(Model::build(&Registry::standard(), &spec, &shape, &loss).unwrap());
@@ -209,6 +298,35 @@ mod tests {
                         "{size}, model {number}, {records} records: {got}, not {expected}"
                     );
                 }
+            }
+        }
+    }
+    /// As blocks of MobileNet-v2 begin; 70 x 66 x 60 numbers between the two are enough to compute them together.
+    #[test]
+    fn an_expansion_and_its_depthwise_convolution_answer_as_both_do() {
+        let conv = |channels: i64, size: i64, groups: i64| {
+            let conv = Component::new("", "conv2d").with("out_channels", Value::Int(channels));
+            let conv = conv.with("kernel_size", Value::Int(size)).with("padding", Value::Int(size / 2));
+            conv.with("groups", Value::Int(groups)).with("bias", Value::Bool(false))
+        };
+        let layer = |name: &str| Component::new("", name);
+        let shape = Shape::image(70, 66, 16).unwrap();
+        for (stride, records) in [(1, 1), (2, 3)] {
+            let spread = conv(60, 3, 60).with("stride", Value::Int(stride));
+            let block = [conv(60, 1, 1), layer("batch_norm2d"), layer("relu6"), spread];
+            let layers = [&block[..], &[layer("batch_norm2d"), layer("relu6"), conv(20, 1, 1)]].concat();
+            let spec = ModelSpec { model: Component::new("model", "custom"), layers: layers.clone() };
+            let loss = Component::new("loss", "mse");
+            let model = Model::build(&Registry::standard(), &spec, &shape, &loss).unwrap();
+            assert_eq!(
+                crate::fuse::prepare(model.graph(), records).nodes.len(),
+                2,
+                "the block's, and the last"
+            );
+            let [expected, got] = answers_to(layers, shape.clone(), records);
+            let scale = expected.iter().fold(0.0f32, |scale, y| scale.max(y.abs()));
+            for (got, expected) in got.iter().zip(&expected) {
+                assert!((got - expected).abs() <= 1e-5 * scale, "stride {stride}: {got}, not {expected}");
             }
         }
     }

@@ -237,6 +237,7 @@ mod tests {
     fn gradient_agrees_with_differences() {
         golden::check_layer_gradient("max_pool2d", 2e-3);
     }
+
     /// Windows of more numbers than a byte can tell apart.
     #[test]
     fn the_largest_of_a_wide_window_gets_the_gradient() {

@@ -33,10 +33,11 @@ pub struct AtOnce<'a> {
     pub(super) sections: &'a [Section],
     /// Of every section, the arrays that its optimizer keeps.
     pub(super) arrays: &'a [[Shared<'static>; MAX_OWN]],
+    /// What is left to the pass: as it was asked for, and where it lies, in order.
+    pub(super) asked: &'a [Range<usize>],
     pub(super) left: &'a [Left],
     pub(super) options: UpdateOptions,
     pub(super) due: Due,
-    pub(super) isa: Isa,
     pub(super) weigh: &'a Weigh<'a>,
     /// The first parameter without a finite gradient so far.
     pub(super) not_finite: AtomicUsize,
@@ -53,6 +54,11 @@ impl<'a> AtOnce<'a> {
         self.params
     }
 
+    /// What is left to the pass.
+    pub(crate) fn asked(&self) -> &[Range<usize>] {
+        self.asked
+    }
+
     /// What gradients are multiplied by where the records of the pass weigh `weight`.
     pub(crate) fn factor(&self, weight: f64) -> f32 {
         (self.weigh)(weight)
@@ -62,7 +68,7 @@ impl<'a> AtOnce<'a> {
     ///
     /// # Safety
     /// Nobody else reads or writes these parameters meanwhile.
-    pub(crate) unsafe fn update(&self, range: Range<usize>, grads: &mut [f32], factor: f32) {
+    pub(crate) unsafe fn update(&self, isa: Isa, range: Range<usize>, grads: &mut [f32], factor: f32) {
         let first = self.left.partition_point(|left| left.flat.end <= range.start);
         for left in self.left[first..].iter().take_while(|left| left.flat.start < range.end) {
             let part = left.flat.start.max(range.start)..left.flat.end.min(range.end);
@@ -70,21 +76,21 @@ impl<'a> AtOnce<'a> {
                 let run = start..(start + RUN).min(part.end);
                 let grads = &mut grads[run.start - range.start..run.end - range.start];
                 // SAFETY: the caller's promise; an optimizer's arrays belong to the parameters number by number.
-                unsafe { self.run(left, run, grads, factor) };
+                unsafe { self.run(isa, left, run, grads, factor) };
             }
         }
     }
 
     /// # Safety
     /// As of [`AtOnce::update`].
-    unsafe fn run(&self, left: &Left, run: Range<usize>, grads: &mut [f32], factor: f32) {
+    unsafe fn run(&self, isa: Isa, left: &Left, run: Range<usize>, grads: &mut [f32], factor: f32) {
         if !is_finite(grads) {
             self.not_finite.fetch_min(run.start, Ordering::Relaxed);
         }
         if factor != 1.0 {
             grads.iter_mut().for_each(|gradient| *gradient *= factor);
         }
-        let (section, isa) = (&self.sections[left.section], self.isa);
+        let section = &self.sections[left.section];
         let start = left.own + run.start - left.flat.start;
         let own = start..start + run.len();
         // SAFETY: the caller's promise; arrays and average belong to the parameters number by number.

@@ -5,7 +5,7 @@
 //! `clip_value`; all gradients together scaled so that their norm is `clip_norm` at most; the optimizer's step;
 //! `average = ema_decay · average + (1 - ema_decay) · w`.
 //!
-//! Tables whose gradient are single rows are updated by `tables`, in the same order.
+//! Tables whose gradient are single rows are updated by `tables`, in the same order; what is left to passes by `at_once`.
 //!
 //! Work is cut into pieces that do not depend on the number of threads, and sums are added in the order of the
 //! pieces, so that threads do not change a bit.
@@ -16,7 +16,6 @@ use super::tables::{How, TableUpdate};
 use super::{Optimizer, Optimizers, StateSpec};
 use crate::arena::{MAX_OWN, Pieces, Shared, for_pieces};
 use crate::gradients::Gradients;
-use crate::kernels::Isa;
 use crate::kernels::update::{Shaping, average, shape, sum_of_squares};
 use crate::layer::ParameterKind;
 use crate::model::Parameter;
@@ -201,8 +200,11 @@ pub struct Updater {
     statistics: Vec<Range<usize>>,
     /// Whether there is an average yet.
     averaged: bool,
-    /// What passes update, in order.
+    /// What is left to passes: as it was asked for, and where it lies, in order.
+    asked: Vec<Range<usize>>,
     left: Vec<Left>,
+    /// Whether a pass has its part of the next update.
+    begun: bool,
     /// Room for [`AtOnce::arrays`].
     arrays: Vec<[Shared<'static>; MAX_OWN]>,
 }
@@ -241,7 +243,7 @@ impl Updater {
         let mut statistics: Vec<Range<usize>> = statistics.map(|parameter| parameter.range.clone()).collect();
         join(&mut statistics, &|_| false);
         let counts = [count, dense];
-        let (averaged, left, arrays) = (false, Vec::new(), Vec::with_capacity(sections.len()));
+        let arrays = Vec::with_capacity(sections.len());
         Ok(Updater {
             sections,
             options,
@@ -250,8 +252,10 @@ impl Updater {
             sums,
             average,
             statistics,
-            averaged,
-            left,
+            averaged: false,
+            asked: Vec::new(),
+            left: Vec::new(),
+            begun: false,
             arrays,
         })
     }
@@ -267,6 +271,7 @@ impl Updater {
             self.options.clip_norm.is_none() && !measures,
             "a step that depends on whole arrays can not be made in parts"
         );
+        self.asked = ranges.to_vec();
         let is_left = |place: usize| ranges.iter().any(|range| range.contains(&place));
         self.left.clear();
         for (section, own) in self.sections.iter_mut().enumerate() {
@@ -278,7 +283,7 @@ impl Updater {
 
     /// Whether the parameter at a place of the flat buffers is [left](Updater::leave) to passes.
     pub fn is_left(&self, place: usize) -> bool {
-        self.left.iter().any(|left| left.flat.contains(&place))
+        self.asked.iter().any(|range| range.contains(&place))
     }
 
     /// The update `due` of what was [left](Updater::leave) to passes, for the next of them. [`Updater::update`] has to
@@ -286,14 +291,9 @@ impl Updater {
     ///
     /// # Panics
     /// When the parameters are not as many as the model's.
-    pub fn at_once<'a>(
-        &'a mut self,
-        isa: Isa,
-        due: Due,
-        params: &'a mut [f32],
-        weigh: &'a Weigh<'a>,
-    ) -> AtOnce<'a> {
+    pub fn at_once<'a>(&'a mut self, due: Due, params: &'a mut [f32], weigh: &'a Weigh<'a>) -> AtOnce<'a> {
         assert_eq!(params.len(), self.counts[0], "the flat buffers are those of the model");
+        self.begun = true;
         self.arrays.clear();
         for section in &mut self.sections {
             let mut arrays = section.state.arrays.iter_mut();
@@ -308,10 +308,10 @@ impl Updater {
             average: Shared::new(&mut self.average),
             sections: &self.sections,
             arrays: &self.arrays,
+            asked: &self.asked,
             left: &self.left,
             options: self.options,
             due,
-            isa,
             weigh,
             not_finite: AtomicUsize::new(usize::MAX),
         }
@@ -343,13 +343,18 @@ impl Updater {
         &mut self.average
     }
 
-    /// Makes one update with all threads of `team`. Gradients are changed by clipping and penalties.
+    /// Makes one update with all threads of `team`, of all that is not [left](Updater::leave) to passes. Gradients are
+    /// changed by clipping and penalties.
     ///
     /// # Panics
-    /// When parameters or gradients are not as many as the model's.
+    /// When parameters or gradients are not as many as the model's, and when no pass had its part of the update.
     pub fn update(&mut self, team: &mut Team, due: Due, params: &mut [f32], gradients: &mut Gradients) {
         let lengths = [params.len(), gradients.dense.len()];
         assert_eq!(lengths, self.counts, "the flat buffers are those of the model");
+        assert!(
+            std::mem::take(&mut self.begun) || self.left.is_empty(),
+            "what is left to passes is updated by one"
+        );
         let scale = self.options.clip_norm.map(|most| {
             let norm = self.norm(team, params, gradients);
             (most / (norm + NORM_EPS)).min(1.0) as f32

@@ -24,6 +24,7 @@ mod placing;
 
 use crate::arena::ALIGN;
 use crate::graph::{Graph, Node};
+use crate::layer::{ParameterKind, ParameterSpec};
 use crate::shape::Shape;
 use placing::Placing;
 use std::ops::Range;
@@ -112,7 +113,8 @@ pub(crate) struct NodePlan {
     pub(crate) edges: Vec<Edge>,
     /// Whether its parameter gradients are cut by parameters, or are rows of a table.
     pub(crate) sharded: bool,
-    /// Whether a pass may update its parameters itself: they are no other layer's, and their gradients come in shards.
+    /// Whether a pass may update its parameters itself: they are no other layer's, no statistics, and their gradients come
+    /// in shards.
     pub(crate) at_once: bool,
     /// Whether layers with the same weights, later in the model, have already left a gradient.
     pub(crate) shared_after: bool,
@@ -244,17 +246,22 @@ impl Plan {
         self.whole + self.slots + self.packed + threads * self.block + scratch
     }
 
-    /// Has room for the gradients of shards in the scratch of each of `threads` threads, and returns the parameters that a
-    /// pass may update itself.
-    pub(crate) fn at_once(&mut self, graph: &Graph, threads: usize) -> Vec<Range<usize>> {
-        let nodes = graph.nodes.iter().zip(&self.nodes).filter(|(_, plan)| plan.at_once);
+    /// Decides which parameters passes update themselves, with room for gradients of shards in the scratch of each of
+    /// `threads` threads, and returns them. Not those of which all threads' shards would take more room than their
+    /// gradient, or that have too few shards for the threads.
+    pub(crate) fn update_at_once(&mut self, graph: &Graph, threads: usize) -> Vec<Range<usize>> {
         let (mut room, mut params) = (self.scratch, Vec::new());
-        for (node, sharded) in nodes.filter_map(|(node, _)| Some((node, node.layer.sharded()?))) {
+        for (node, plan) in graph.nodes.iter().zip(&mut self.nodes).filter(|(_, plan)| plan.at_once) {
+            let Some(sharded) = node.layer.sharded() else { continue };
             let shards = sharded.shards(self.records, threads);
             let numbers =
                 |shard: usize| sharded.shard_ranges(shard, shards).map(|range| range.len()).iter().sum();
-            room = room.max((0..shards).map(numbers).max().unwrap_or(0));
-            params.push(node.params.clone());
+            let largest: usize = (0..shards).map(numbers).max().unwrap_or(0);
+            plan.at_once = shards >= threads && threads * largest < node.params.len();
+            if plan.at_once {
+                room = room.max(largest);
+                params.push(node.params.clone());
+            }
         }
         self.scratch = room.next_multiple_of(ALIGN);
         params
@@ -358,7 +365,11 @@ fn share(nodes: &[Node], plans: &mut [NodePlan]) {
         plans[i].shared_after = nodes[i + 1..].iter().any(same);
         plans[i].ready = nodes[i].layer.tabled().is_none() && !nodes[..i].iter().any(same);
         let alone = plans[i].ready && !plans[i].shared_after;
-        plans[i].at_once = alone && plans[i].learns && nodes[i].layer.sharded().is_some();
+        let learned = |parameter: &ParameterSpec| parameter.kind == ParameterKind::Learned;
+        plans[i].at_once = alone
+            && plans[i].learns
+            && nodes[i].layer.sharded().is_some()
+            && nodes[i].layer.parameters().iter().all(learned);
     }
 }
 

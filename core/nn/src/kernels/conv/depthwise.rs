@@ -29,8 +29,8 @@ const ENOUGH_TASKS: usize = 16;
 /// A planned forward or backward-data.
 #[derive(Debug)]
 pub(super) struct Depthwise {
-    geometry: Geometry,
-    channels: usize,
+    pub(super) geometry: Geometry,
+    pub(super) channels: usize,
     kernel: [usize; 2],
 }
 
@@ -106,7 +106,7 @@ impl Depthwise {
     }
 
     /// Gathered pixels for some rows of a phase.
-    fn gathered(&self, rows: usize) -> usize {
+    pub(super) fn gathered(&self, rows: usize) -> usize {
         self.geometry.gathered(0, rows) * self.geometry.columns()
     }
 
@@ -135,6 +135,7 @@ impl Depthwise {
                 record,
                 rows: band * cut.rows..((band + 1) * cut.rows).min(height),
                 channels: part * cut.channels..((part + 1) * cut.channels).min(self.channels),
+                block: LANES,
                 gathered: scratch.at(thread * one),
             };
             task.gather(isa);
@@ -144,19 +145,21 @@ impl Depthwise {
 }
 
 /// Some rows of an image, and some channels.
-struct Task<'a> {
-    plan: &'a Depthwise,
-    job: &'a Job<'a>,
-    record: usize,
+pub(super) struct Task<'a> {
+    pub(super) plan: &'a Depthwise,
+    pub(super) job: &'a Job<'a>,
+    pub(super) record: usize,
     /// Rows of every phase.
-    rows: Range<usize>,
-    channels: Range<usize>,
+    pub(super) rows: Range<usize>,
+    pub(super) channels: Range<usize>,
+    /// Channels that lie together in what is gathered: `[row][block][column][channel]`.
+    pub(super) block: usize,
     /// Room for the input of the task, which nobody else uses.
-    gathered: *mut f32,
+    pub(super) gathered: *mut f32,
 }
 
 impl Task<'_> {
-    /// Copies the input: `[row][vector][column][channel]`.
+    /// Copies the input.
     fn gather(&self, isa: Isa) {
         let (plan, [h, w]) = (self.plan, self.plan.geometry.from);
         let image = h * w * plan.channels;
@@ -169,7 +172,7 @@ impl Task<'_> {
             sample: plan.geometry.sample,
             size: [plan.geometry.gathered(0, self.rows.len()), plan.geometry.columns()],
             channels: self.channels.len(),
-            block: LANES.min(self.channels.len()),
+            block: self.block.min(self.channels.len()),
             to: self.gathered,
             prologue: self.job.prologue.map(|prologue| prologue.from(self.channels.start)),
         };
@@ -197,6 +200,8 @@ impl Task<'_> {
     fn phase<V: Lanes>(&self, phase: &Phase, first: usize) {
         let (plan, geometry) = (self.plan, &self.plan.geometry);
         let count = (self.channels.end - first).min(LANES);
+        let (at, block) = (first - self.channels.start, self.block);
+        let (start, width) = (at / block * block, block.min(self.channels.len() - at / block * block));
         let columns = geometry.columns();
         // Numbers of a gathered row, and of a written one.
         let (row_len, line) = (columns * self.channels.len(), geometry.to[1] * plan.channels);
@@ -208,17 +213,17 @@ impl Task<'_> {
         };
         let weights = &self.job.weights[first * plan.taps()..][..LANES * plan.taps()];
         for row in self.rows.start..self.rows.end.min(phase.size[0]) {
-            let gathered = (row - self.rows.start) * geometry.read[0] * row_len
-                + (first - self.channels.start) * columns;
+            let gathered =
+                (row - self.rows.start) * geometry.read[0] * row_len + start * columns + at - start;
             let to = (phase.first[0] + row * geometry.step[0]) * line;
             for (column, pixels) in even_parts(phase.size[1], most_pixels::<V>()) {
                 let tile = Tile {
                     phase,
                     low: geometry.low,
-                    from: self.gathered.wrapping_add(gathered + column * geometry.read[1] * count),
+                    from: self.gathered.wrapping_add(gathered + column * geometry.read[1] * width),
                     row: row_len,
-                    pixel: count,
-                    stride: geometry.read[1] * count,
+                    pixel: width,
+                    stride: geometry.read[1] * width,
                     weights,
                     kernel_columns: plan.kernel[1],
                     begin: matches!(self.job.begin, Begin::Present),

@@ -6,6 +6,7 @@
 //! | [`pointwise`] | of one pixel: a matrix product on the image as it lies | forward, backward-data |
 //! | [`gradient`] | any: outer products, direct | backward-weights |
 //! | [`depthwise`] | one a channel | forward, backward-data |
+//! | [`expanded`] | one pixel, then one a channel, together | forward |
 //! | [`depthwise_gradient`] | one a channel | backward-weights |
 //! | [`bf16_gradient`] | any, of enough channels, operands rounded to bf16 | backward-weights |
 //! | [`winograd`] | 3 × 3, stride 1: a quarter of the multiplications | all |
@@ -21,6 +22,7 @@ mod bf16_gradient;
 mod correlation;
 mod depthwise;
 mod depthwise_gradient;
+mod expanded;
 mod gather;
 mod geometry;
 mod gradient;
@@ -38,6 +40,7 @@ use bf16_gradient::GradientOfPairs;
 use correlation::{Correlation, Job};
 use depthwise::Depthwise;
 use depthwise_gradient::DepthwiseGradient;
+use expanded::{Expanded, First};
 pub use gather::Prologue;
 use gradient::{Gradient, GradientJob};
 use pointwise::Pointwise;
@@ -268,6 +271,76 @@ impl Forward {
             bounds: args.bounds,
         };
         self.how.run(team, isa, &job, scratch);
+    }
+}
+
+/// Arguments of [`Forward::run_expanded`].
+pub struct ExpandedArgs<'a> {
+    /// Images.
+    pub records: usize,
+    /// `[records, H, W, C]`
+    pub x: &'a [f32],
+    /// Of each convolution, as [`Forward::pack`] wrote them.
+    pub weights: [&'a [f32]; 2],
+    /// What the outputs of each begin with, a number each.
+    pub bias: [&'a [f32]; 2],
+    /// What is left of the results of each.
+    pub bounds: [Bounds; 2],
+    /// `[records, OH, OW, K]`
+    pub y: &'a mut [f32],
+}
+
+/// A convolution of single pixels, and a depthwise one that reads its results.
+impl Forward {
+    fn expanded<'a>(&'a self, depthwise: &'a Forward) -> Option<Expanded<'a>> {
+        let (Correlating::Pointwise(expand), Correlating::Depthwise(then)) = (&self.how, &depthwise.how)
+        else {
+            return None;
+        };
+        let both = Expanded { expand, depthwise: then };
+        (self.size.output == depthwise.size.input && both.fits()).then_some(both)
+    }
+
+    /// Whether this is a convolution of single pixels, `depthwise` one that can be computed with it, and what lies between
+    /// the two large enough for that to be faster.
+    pub fn expands(&self, depthwise: &Forward) -> bool {
+        self.expanded(depthwise).is_some_and(|both| both.pays())
+    }
+
+    /// Numbers of scratch of [`Forward::run_expanded`] for at most `records` images on `threads` threads.
+    pub fn scratch_expanded(&self, depthwise: &Forward, records: usize, threads: usize) -> usize {
+        let both = self.expanded(depthwise);
+        (1..=records).filter_map(|records| Some(both?.scratch(records, threads))).max().unwrap_or(0)
+    }
+
+    /// Computes y by this convolution and `depthwise`.
+    ///
+    /// # Panics
+    /// When a slice has not the size it should have, or the two do not go together.
+    pub fn run_expanded(
+        &self,
+        depthwise: &Forward,
+        (team, isa): (&mut Team, Isa),
+        args: ExpandedArgs<'_>,
+        scratch: &mut [f32],
+    ) {
+        let both = self.expanded(depthwise).expect("a depthwise convolution reads one of single pixels");
+        let ([from, to], records) = ([&self.size, &depthwise.size], args.records);
+        assert_eq!(args.x.len(), records * from.input_len(), "x is [records, H, W, C]");
+        assert_eq!(args.y.len(), records * to.output_len(), "y is [records, OH, OW, K]");
+        let ([first, second], [bias, begin]) = (args.weights, args.bias);
+        let weights = &first[..self.how.packed()];
+        let first = First { x: args.x, weights, bias, bounds: args.bounds[0] };
+        let job = Job {
+            records,
+            from: &[],
+            weights: &second[..depthwise.how.packed()],
+            to: Target::new(args.y),
+            prologue: None,
+            begin: Begin::Bias(begin),
+            bounds: args.bounds[1],
+        };
+        both.run(team, isa, first, &job, scratch);
     }
 }
 

@@ -16,7 +16,7 @@ use std::ops::Range;
 const READ: usize = 96 << 10;
 /// Steps of a panel that stay in the first-level cache: 32 KiB of 48, as rows stream through what is left. Common numbers of
 /// channels are multiples of it, which saves a second pass over sums.
-const RESIDENT_STEPS: usize = 256;
+pub(super) const RESIDENT_STEPS: usize = 256;
 /// Packed weights of a group that stay in the second-level cache: 256 KiB. All panels then pass over some pixels at a
 /// time, so that the output is written in order.
 const FEW_WEIGHTS: usize = 64 << 10;
@@ -30,13 +30,13 @@ const ENOUGH_TASKS: usize = 32;
 /// A planned convolution of single pixels.
 #[derive(Debug)]
 pub(super) struct Pointwise {
-    groups: usize,
+    pub(super) groups: usize,
     /// Rows, columns and channels of the input and of the output, and channels of a group.
     from: [usize; 3],
     to: [usize; 3],
-    inputs: usize,
+    pub(super) inputs: usize,
     outputs: usize,
-    stride: [usize; 2],
+    pub(super) stride: [usize; 2],
     /// Numbers from an output, and from an input channel, to the next in PyTorch's weights.
     strides: [usize; 2],
 }

@@ -371,3 +371,74 @@ proptest! {
         check_backward_weights(&case)?;
     }
 }
+
+/// A convolution of single pixels and the depthwise one behind it have the bits that each has by itself.
+#[test]
+fn two_together_are_the_same_as_one_after_the_other() {
+    let choice = Choice { winograd: false, bf16: false };
+    for (image, inputs, channels) in
+        [([7, 9], 3, 2), ([5, 4], 16, 17), ([1, 1], 8, 40), ([33, 20], 24, 70), ([40, 64], 9, 64)]
+    {
+        for (kernel, stride, padding, records) in
+            [(3, 1, 1, 1), (3, 2, 1, 2), (3, 1, 0, 3), (5, 2, 2, 1), (2, 3, 1, 2), (1, 1, 0, 1)]
+        {
+            if image.iter().any(|side| side + 2 * padding < kernel) {
+                continue;
+            }
+            let first = ConvSize::new([image[0], image[1], inputs], channels, 1, 1, 0);
+            let second = ConvSize::new(first.output, channels, kernel, stride, padding);
+            let sizes = [first, ConvSize { groups: channels, ..second }];
+            let plans = sizes.map(|size| Forward::plan(&size, choice));
+            let x = numbers(records * sizes[0].input_len(), 1);
+            let bias = [numbers(channels, 2), numbers(channels, 3)];
+            let bounds = [Bounds::RELU6, Bounds::RELU];
+            for (isa, threads) in
+                Isa::available().into_iter().flat_map(|isa| [1, 3].map(|count| (isa, count)))
+            {
+                let mut team = Team::new(threads).unwrap().with_isa(isa);
+                let packed = [0, 1].map(|i| {
+                    let mut packed = vec![f32::NAN; plans[i].packed()];
+                    plans[i].pack(&mut team, isa, &numbers(sizes[i].weights_len(), 4 + i), &mut packed);
+                    packed
+                });
+                let mut values = vec![x.clone()];
+                for i in [0, 1] {
+                    let mut y = vec![f32::NAN; records * sizes[i].output_len()];
+                    let args = ForwardArgs {
+                        records,
+                        x: &values[i],
+                        weights: &packed[i],
+                        y: &mut y,
+                        begin: Begin::Bias(&bias[i]),
+                        bounds: bounds[i],
+                        prologue: None,
+                    };
+                    plans[i].run(
+                        &mut team,
+                        isa,
+                        args,
+                        &mut vec![f32::NAN; plans[i].scratch(records, threads)],
+                    );
+                    values.push(y);
+                }
+                let mut y = vec![f32::NAN; values[2].len()];
+                let scratch = &mut vec![f32::NAN; plans[0].scratch_expanded(&plans[1], records, threads)];
+                let args = ExpandedArgs {
+                    records,
+                    x: &x,
+                    weights: [&packed[0], &packed[1]],
+                    bias: [&bias[0], &bias[1]],
+                    bounds,
+                    y: &mut y,
+                };
+                plans[0].run_expanded(&plans[1], (&mut team, isa), args, scratch);
+                let bits = |numbers: &[f32]| numbers.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert_eq!(
+                    bits(&y),
+                    bits(&values[2]),
+                    "{image:?} {channels} {kernel} {stride} {isa} {threads}"
+                );
+            }
+        }
+    }
+}
