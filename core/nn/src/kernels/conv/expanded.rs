@@ -16,8 +16,9 @@ use crate::kernels::lanes::LANES;
 use crate::team::Team;
 use std::ops::Range;
 
-/// Numbers between the two, of an image, that a second-level cache does not hold beside what is read and written: 1 MiB.
-const LARGE: usize = 256 << 10;
+/// Numbers between the two, of an image, from which on they are better not written: 384 KiB, which fill much of a
+/// second-level cache.
+const LARGE: usize = 96 << 10;
 /// Those of a task: 512 KiB, which it holds.
 const RESIDENT: usize = 128 << 10;
 /// Tasks that are enough for the threads of a worker, and rows of output that are worth computing those beside them twice.
