@@ -133,6 +133,9 @@ impl Expanded<'_> {
                 clear(row, 0..size[1]);
             }
         }
+        if rows.is_empty() || columns.is_empty() {
+            return;
+        }
         let at = |low: isize, gathered: usize| (low + gathered as isize) as usize;
         let pixel = (task.record * h + at(low[0], rows.start)) * w + at(low[1], columns.start);
         let image = &first.x[pixel * inputs..];
