@@ -310,3 +310,15 @@ fn document_params(text: &mut String, params: &[ParamDoc]) {
     }
     text.push('\n');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_defaults_is_what_is_printed() {
+        let printed = keys::defaults_toml(&component_docs(&Registry::standard()));
+        let file = include_str!("../../conf/defaults.toml");
+        assert!(file.trim_end() == printed.trim_end(), "ringspin job defaults > conf/defaults.toml");
+    }
+}

@@ -7,7 +7,7 @@ use crate::layer::{Backward, Forward, Layer, Needs, ParameterSpec, Sharded, Tabl
 use crate::layers::activation::Activation;
 use crate::layers::add::Add;
 use crate::layers::batch_norm::BatchNorm;
-use crate::layers::conv_prepared::{Expanded, Prepared};
+use crate::layers::conv_prepared::Prepared;
 use crate::layers::conv2d::Conv2d;
 use crate::layers::max_pool2d::MaxPool2d;
 use crate::layers::normed_conv::NormedConv;
@@ -60,7 +60,7 @@ fn expand(graph: Graph) -> Graph {
         let Some(before) = x.checked_sub(1).filter(|_| graph.only_reader(x) == Some(i)) else { continue };
         let conv = &graph.nodes[before];
         let first = known::<Prepared>(conv).filter(|_| conv.params.end == node.params.start);
-        let both = first.and_then(|first| Expanded::new(first.clone(), depthwise.clone(), conv.params.len()));
+        let both = first.and_then(|first| depthwise.with_expansion(first, conv.params.len()));
         let Some(both) = both else { continue };
         nodes[i].layer = Arc::new(both);
         nodes[i].path = format!("{} + {}", conv.path, node.path);

@@ -231,7 +231,8 @@ impl Workspace {
     }
 
     /// Has passes update parameters at once ([`Workspace::learn`]): those of which large gradients come in parts that take
-    /// less memory than the whole, and that no two layers share. `updater` leaves them to the passes from now on; gradients of theirs are kept nowhere.
+    /// less memory than the whole, and that no two layers share. `updater` leaves them to the passes from now on; gradients
+    /// of theirs are kept nowhere.
     ///
     /// # Panics
     /// As [`Updater::leave`].

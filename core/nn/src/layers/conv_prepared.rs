@@ -2,7 +2,8 @@
 //! in them: `y = conv(x, W · f) + b · f + o`, with the norm's factor f and offset o of each filter, then the sum and the
 //! activation that the norm or the convolution had taken in.
 //!
-//! x (H, W, C), y (H', W', K); parameters are the convolution's, then the norm's. No backward.
+//! x (H, W, C), y (H', W', K); parameters are the convolution's, then the norm's. A depthwise convolution may have taken in
+//! the one of single pixels before it, whose parameters come first. No backward.
 
 use super::batch_norm::BatchNorm;
 use super::conv2d::Conv;
@@ -15,84 +16,6 @@ use crate::shape::Shape;
 use crate::team::Team;
 use std::sync::Arc;
 
-/// Two convolutions of which the second, depthwise, is all that reads the first, of single pixels.
-pub(crate) struct Expanded {
-    expand: Prepared,
-    depthwise: Prepared,
-    /// Parameters of the first.
-    first: usize,
-}
-
-impl Expanded {
-    /// `None` where the two are as fast by themselves; `first` says how many parameters `expand` has.
-    pub(crate) fn new(expand: Prepared, depthwise: Prepared, first: usize) -> Option<Expanded> {
-        let fits = !expand.joins() && !depthwise.joins() && expand.forward.expands(&depthwise.forward);
-        fits.then_some(Expanded { expand, depthwise, first })
-    }
-
-    /// Where what belongs to the second begins.
-    fn second(&self) -> usize {
-        self.expand.packed(false).next_multiple_of(ALIGN)
-    }
-}
-
-impl Layer for Expanded {
-    fn output(&self) -> &Shape {
-        &self.depthwise.shape
-    }
-
-    fn needs(&self) -> Needs {
-        Needs { input: false, output: false }
-    }
-
-    fn packed(&self, learns: bool) -> usize {
-        self.second() + self.depthwise.packed(learns)
-    }
-
-    fn forward(&self, _: Forward<'_>) {
-        unreachable!("the kernel takes all records at once");
-    }
-
-    fn backward(&self, _: Backward<'_>) {
-        unreachable!("prepared for prediction alone");
-    }
-
-    fn wide(&self) -> Option<&dyn Wide> {
-        Some(self)
-    }
-}
-
-impl Wide for Expanded {
-    fn scratch(&self, records: usize, threads: usize) -> usize {
-        self.expand.forward.scratch_expanded(&self.depthwise.forward, records, threads)
-    }
-
-    fn prepare(&self, (team, isa): (&mut Team, Isa), params: &[f32], packed: &mut [f32]) {
-        let (first, second) = packed.split_at_mut(self.second());
-        self.expand.prepare((&mut *team, isa), &params[..self.first], first);
-        self.depthwise.prepare((team, isa), &params[self.first..], second);
-    }
-
-    fn forward(&self, team: &mut Team, pass: Forward<'_>) {
-        let (first, second) = pass.packed.split_at(self.second());
-        let bias = |layer: &Prepared, at: usize| &pass.packed[at + layer.lines()[0]..][..layer.filters()];
-        let args = ExpandedArgs {
-            records: pass.records,
-            x: pass.x,
-            weights: [first, second],
-            bias: [bias(&self.expand, 0), bias(&self.depthwise, self.second())],
-            bounds: [self.expand.bounds, self.depthwise.bounds],
-            y: pass.y,
-        };
-        let isa = pass.context.isa;
-        self.expand.forward.run_expanded(&self.depthwise.forward, (team, isa), args, pass.scratch);
-    }
-
-    fn backward(&self, _: &mut Team, _: Backward<'_>) {
-        unreachable!("prepared for prediction alone");
-    }
-}
-
 /// Numbers of the other value that a task copies.
 const COPIED: usize = 64 * 1024;
 
@@ -104,6 +27,8 @@ pub(crate) struct Prepared {
     norm: Option<BatchNorm>,
     /// What is left of the results.
     bounds: Bounds,
+    /// The convolution before it, and how many parameters that has.
+    expansion: Option<(Arc<Prepared>, usize)>,
 }
 
 impl Prepared {
@@ -114,12 +39,20 @@ impl Prepared {
             forward: Arc::new(conv::Forward::plan(&conv.size(), choice)),
             norm: None,
             bounds,
+            expansion: None,
         }
     }
 
     /// Takes in the batch norm behind it, which works with running statistics.
     pub(crate) fn with_norm(self, norm: &BatchNorm) -> Self {
         Prepared { bounds: norm.bounds(), norm: Some(norm.clone()), ..self }
+    }
+
+    /// Takes in the convolution before it, which has so many parameters; `None` where the two are as fast by themselves.
+    pub(crate) fn with_expansion(&self, expand: &Prepared, params: usize) -> Option<Self> {
+        let plain = !expand.joins() && !self.joins() && expand.expansion.is_none();
+        let pays = plain && expand.forward.expands(&self.forward);
+        pays.then(|| Prepared { expansion: Some((Arc::new(expand.clone()), params)), ..self.clone() })
     }
 
     fn filters(&self) -> usize {
@@ -130,10 +63,19 @@ impl Prepared {
         self.norm.as_ref().is_some_and(BatchNorm::joins)
     }
 
-    /// Packed weights, then an offset and a 1 for each filter: where the latter two begin.
-    fn lines(&self) -> [usize; 2] {
-        let offsets = self.forward.packed().next_multiple_of(ALIGN);
-        [offsets, offsets + self.filters().next_multiple_of(ALIGN)]
+    /// What the convolution before it has packed, packed weights, then an offset and a 1 for each filter: where the latter
+    /// three begin.
+    fn lines(&self) -> [usize; 3] {
+        let before = self.expansion.as_ref().map_or(0, |(expand, _)| Layer::packed(&**expand, false));
+        let weights = before.next_multiple_of(ALIGN);
+        let offsets = weights + self.forward.packed().next_multiple_of(ALIGN);
+        [weights, offsets, offsets + self.filters().next_multiple_of(ALIGN)]
+    }
+
+    /// Of what is packed: weights and offsets.
+    fn kept<'a>(&self, packed: &'a [f32]) -> [&'a [f32]; 2] {
+        let [weights, offsets, _] = self.lines();
+        [&packed[weights..offsets], &packed[offsets..][..self.filters()]]
     }
 
     /// Begins y with the other value and the offsets.
@@ -158,7 +100,7 @@ impl Layer for Prepared {
     }
 
     fn packed(&self, _: bool) -> usize {
-        self.lines()[1] + self.filters()
+        self.lines()[2] + self.filters()
     }
 
     fn forward(&self, _: Forward<'_>) {
@@ -176,11 +118,18 @@ impl Layer for Prepared {
 
 impl Wide for Prepared {
     fn scratch(&self, records: usize, threads: usize) -> usize {
-        self.forward.scratch(records, threads)
+        match &self.expansion {
+            Some((expand, _)) => expand.forward.scratch_expanded(&self.forward, records, threads),
+            None => self.forward.scratch(records, threads),
+        }
     }
 
     fn prepare(&self, (team, isa): (&mut Team, Isa), params: &[f32], packed: &mut [f32]) {
-        let ([offsets, ones], filters) = (self.lines(), self.filters());
+        let ([start, offsets, ones], filters) = (self.lines(), self.filters());
+        let (before, params) = params.split_at(self.expansion.as_ref().map_or(0, |(_, count)| *count));
+        if let Some((expand, _)) = &self.expansion {
+            expand.prepare((&mut *team, isa), before, packed);
+        }
         let (weights, rest) = params.split_at(self.conv.weights());
         let (bias, rest) = rest.split_at(if self.conv.bias { filters } else { 0 });
         packed[ones..][..filters].fill(1.0);
@@ -190,20 +139,33 @@ impl Wide for Prepared {
             numbers.iter_mut().for_each(|number| *number *= factor);
             packed[offsets + filter] = bias.get(filter).map_or(offset, |bias| bias.mul_add(factor, offset));
         }
-        self.forward.pack(team, isa, &scaled, &mut packed[..offsets]);
+        self.forward.pack(team, isa, &scaled, &mut packed[start..offsets]);
     }
 
     fn forward(&self, team: &mut Team, pass: Forward<'_>) {
-        let [offsets, ones] = self.lines().map(|start| &pass.packed[start..][..self.filters()]);
+        let [weights, offsets] = self.kept(pass.packed);
+        if let Some((expand, _)) = &self.expansion {
+            let [first, bias] = expand.kept(pass.packed);
+            let args = ExpandedArgs {
+                records: pass.records,
+                x: pass.x,
+                weights: [first, weights],
+                bias: [bias, offsets],
+                bounds: [expand.bounds, self.bounds],
+                y: pass.y,
+            };
+            return expand.forward.run_expanded(&self.forward, (team, pass.context.isa), args, pass.scratch);
+        }
         let mut begin = Begin::Bias(offsets);
         if self.joins() {
-            self.begin_with(team, pass.others[0], (ones, offsets), pass.y);
+            let ones = &pass.packed[self.lines()[2]..];
+            self.begin_with(team, pass.others[0], (&ones[..self.filters()], offsets), pass.y);
             begin = Begin::Present;
         }
         let args = ForwardArgs {
             records: pass.records,
             x: pass.x,
-            weights: pass.packed,
+            weights,
             y: pass.y,
             begin,
             bounds: self.bounds,
